@@ -6,6 +6,8 @@ package plan
 
 import (
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coffre-csi/coffre/provider/store"
@@ -50,17 +52,10 @@ type Source struct {
 	Query Query
 }
 
-// Selector names a store: one that the platform configured, or one written in
-// the SecretProviderClass. Exactly one part is set.
-type Selector struct {
-	Name   string
-	Inline *store.Config
-}
-
 // Query asks for one secret, or for all that a filter matches.
 type Query struct {
 	Field string // as errors name it
-	Store Selector
+	Store store.Selector
 
 	Ref  store.Ref     // where Find is nil
 	Find *store.Filter // answers with any number of secrets, at most MaxFound
@@ -113,6 +108,29 @@ type Output struct {
 
 	// ID is the object version's id; the file's path where it is empty.
 	ID string
+}
+
+// Shape is the part of an output that changes content: "" where a file is its
+// secret as it is. It goes into object versions, so that a changed template or
+// key is a new version.
+func (o Output) Shape() string {
+	var shape []string
+	add := func(name, value string) {
+		if value != "" {
+			shape = append(shape, name+"="+strconv.Quote(value))
+		}
+	}
+	add("key", o.Key)
+	add("jmespath", o.JMESPath)
+	add("decode", string(o.Decode))
+	add("format", string(o.Format))
+	if o.Keys != nil {
+		shape = append(shape, "keys")
+	}
+	if o.Template != nil {
+		add("template", o.Template.String())
+	}
+	return strings.Join(shape, " ")
 }
 
 // Several says whether the object may make more than one file, so that File is
