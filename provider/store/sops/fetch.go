@@ -230,7 +230,10 @@ func matching(names []string, match func(string) bool, limit int) ([]store.Ref, 
 	return refs, nil
 }
 
-var errTooLarge = errors.New("it is larger than 1 MiB")
+var (
+	errTooLarge   = errors.New("it is larger than 1 MiB")
+	errNotRegular = errors.New("it is no regular file")
+)
 
 // readFile reads a regular file of at most maxDocument bytes.
 func readFile(open func(string) (*os.File, error), name string) (string, error) {
@@ -242,7 +245,7 @@ func readFile(open func(string) (*os.File, error), name string) (string, error) 
 	if info, err := f.Stat(); err != nil {
 		return "", err
 	} else if !info.Mode().IsRegular() {
-		return "", errors.New("it is no regular file")
+		return "", errNotRegular
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
 	if err == nil && len(text) > maxDocument {

@@ -93,6 +93,8 @@ func (d *folder) document(root *os.Root, file string, ids identities) (*opened, 
 		return nil, store.Errorf(store.NotFound, "%s has no such file%s", d.settings.Directory, nearest(file, names))
 	case errors.Is(err, errTooLarge):
 		return nil, store.Errorf(store.Invalid, "the document is larger than %d KiB", maxDocument>>10)
+	case errors.Is(err, errNotRegular):
+		return nil, store.Errorf(store.Invalid, "is no file")
 	case err != nil && strings.Contains(err.Error(), "escapes"): // os.Root has no error value for it
 		return nil, store.Errorf(store.Invalid, "is a link that leads out of the folder")
 	case err != nil:

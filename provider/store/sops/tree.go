@@ -84,28 +84,45 @@ var (
 
 // find says where name stands: the index of the branch and of every entry on
 // the way down. name is a top-level key literally, or else a path of nested
-// keys and list positions.
+// keys and list positions, parted by slashes. A key may have slashes itself:
+// the longest one that leads to a value is taken.
 func find(branches []mapping, name string) ([]int, error) {
-	steps, err := findTop(branches, name)
-	if !errors.Is(err, errNoSuchKey) || !strings.Contains(name, "/") {
-		return steps, err
-	}
-	parts := strings.Split(name, "/")
-	if len(parts) > maxDepth {
-		return nil, errNoSuchKey
-	}
-	if steps, err = findTop(branches, parts[0]); err != nil {
-		return nil, err
-	}
-	at := branches[steps[0]][steps[1]].value
-	for _, part := range parts[1:] {
-		i, err := step(at, part)
+	tries := 2 * maxDepth
+	return findPath(name, &tries, func(key string) ([]int, any, error) {
+		steps, err := findTop(branches, key)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		steps, at = append(steps, i), child(at, i)
+		return steps, at(branches, steps), nil
+	})
+}
+
+// findPath finds the longest beginning of name that look knows and the rest
+// of it below that.
+func findPath(name string, tries *int, look func(string) ([]int, any, error)) ([]int, error) {
+	for end := len(name); end >= 0; end = strings.LastIndexByte(name[:end], '/') {
+		if *tries--; *tries < 0 {
+			break
+		}
+		steps, v, err := look(name[:end])
+		if errors.Is(err, errNoSuchKey) {
+			continue
+		}
+		if err != nil || end == len(name) {
+			return steps, err
+		}
+		below, err := findPath(name[end+1:], tries, func(key string) ([]int, any, error) {
+			i, err := step(v, key)
+			if err != nil {
+				return nil, nil, err
+			}
+			return []int{i}, child(v, i), nil
+		})
+		if !errors.Is(err, errNoSuchKey) {
+			return append(steps, below...), err
+		}
 	}
-	return steps, nil
+	return nil, errNoSuchKey
 }
 
 func findTop(branches []mapping, key string) ([]int, error) {
