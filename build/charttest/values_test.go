@@ -129,18 +129,24 @@ func TestMetricsOffLeavesNothingOfThem(t *testing.T) {
 }
 
 func TestEverythingTogetherParses(t *testing.T) {
+	made := render(t, everything(t))
+	if made.monitor == nil || made.role == nil || made.serviceAccount == nil {
+		t.Error("something is missing")
+	}
+}
+
+// everything sets all values but those that take something away.
+func everything(t *testing.T) string {
+	t.Helper()
 	all := ""
 	for _, s := range switches {
 		switch s.value {
-		case "metrics.enabled", "serviceAccount.create", "dialects.coffre.enabled": // they take something away
+		case "metrics.enabled", "serviceAccount.create", "dialects.coffre.enabled":
 		default:
 			all = set(t, all, s.value, s.set)
 		}
 	}
-	made := render(t, all)
-	if made.monitor == nil || made.role == nil || made.serviceAccount == nil {
-		t.Error("something is missing")
-	}
+	return all
 }
 
 func TestWrongValuesAreRefusedByName(t *testing.T) {
