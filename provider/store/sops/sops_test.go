@@ -336,6 +336,23 @@ func TestKeyMayHaveSlashesAtAnyLevel(t *testing.T) {
 	}
 }
 
+func TestOverlappingNamesAreBoundedTogether(t *testing.T) {
+	s := newSealer(t)
+	var v any = strings.Repeat("x", 400_000)
+	for range 30 {
+		v = mapping{{"a", v}}
+	}
+	doc := s.yaml(t, s.document(t, YAML, v.(mapping)), "")
+	var names []string
+	for i := range 30 {
+		names = append(names, strings.TrimSuffix(strings.Repeat("a/", i+1), "/"))
+	}
+	if err := fetchError(t, newStore(t, Settings{Document: doc}, s.id.String()), names...); store.ReasonOf(err) != store.Invalid {
+		t.Error(err)
+	}
+	fetch(t, newStore(t, Settings{Document: doc}, s.id.String()), names[:10]...)
+}
+
 func BenchmarkFetchOfTenKeys(b *testing.B) {
 	s := newSealer(b)
 	m, want := mapping{}, []store.Ref{}
