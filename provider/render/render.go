@@ -178,6 +178,12 @@ func parts(o plan.Object, found plan.Found) ([]part, error) {
 		}
 		text, err := write(out.Format, doc, out.Decode)
 		return []part{{found.Ref.Name, text}}, err
+	case out.JMESPath != "":
+		text, err := searchJMESPath(out.JMESPath, value, out.NonString)
+		if err != nil {
+			return nil, err
+		}
+		return decodedPart(found.Ref.Name, text, out.Decode)
 	case out.Key != "":
 		doc, err := parse(value)
 		if err != nil {
@@ -289,7 +295,7 @@ func templateValue(value []byte) (any, error) {
 // the version too: then it is a digest of the store's versions and the text.
 func version(o plan.Object, from []plan.Found) string {
 	out := o.Output
-	if len(from) == 1 && out.Shape() == "" {
+	if len(from) == 1 && (out.StoreVersion || out.Shape() == "") {
 		return from[0].Secret.Version
 	}
 	h := sha256.New()
