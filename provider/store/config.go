@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/coffre-csi/coffre/auth"
+)
+
+// Defaults of a store's common fields (DESIGN §1).
+const (
+	DefaultRefresh = 2 * time.Minute
+	DefaultTimeout = 20 * time.Second
+)
+
+// Never as a refresh time pins the first value that was read.
+const Never = time.Duration(1<<63 - 1)
+
+// Config is one store as the platform configured it, or as a
+// SecretProviderClass wrote it inline. It is checked when it is made and never
+// changed afterwards.
+type Config struct {
+	Name   string // as errors, metrics and audit lines show it
+	Kind   string
+	Inline bool // written by the pod's author: nothing in it is the platform's word
+
+	Namespaces []string // globs; who may use it. Inline stores have none: their pod may
+	// ProviderIdentity: the store is read as the node's provider, not as the
+	// pod. Never true for an inline store.
+	ProviderIdentity bool
+
+	Prefix   string        // stands before every name that is asked for
+	Refresh  time.Duration // how old a value may get
+	MaxStale time.Duration // how long the last good value may stand in; 0 = never
+	Timeout  time.Duration // of one Fetch
+
+	// Settings are the kind's own fields: what its Kind.Settings made, decoded
+	// and checked.
+	Settings Settings
+
+	// Digest tells configurations apart, in memory only: stores of one name
+	// before and after an edit share no cached value.
+	Digest string
+}
+
+// Settings are the fields that only one kind of store has. The type is a
+// pointer to a struct whose fields carry yaml tags.
+type Settings interface {
+	// Check says what is wrong with the fields together, one error a field,
+	// each text beginning with the field's name. inline is true for a store
+	// that a SecretProviderClass wrote: it may not name the node's files, nor
+	// the provider's identity.
+	Check(inline bool) []error
+}
+
+// A Kind of store: what a configuration of it may say and how it is opened.
+type Kind struct {
+	Name string
+	// Settings makes an empty settings struct to decode into.
+	Settings func() Settings
+	// Open makes a Store that reads as id. It does no I/O beyond what finding
+	// out the principal needs; the cache calls it on every Mount.
+	Open func(ctx context.Context, c Config, id auth.Identity) (Store, error)
+}
