@@ -1,0 +1,391 @@
+// Package cache answers queries from memory while values are fresh, and asks
+// the stores for what is missing: concurrent misses of one secret are one
+// fetch, what one Mount misses of one store is one batch. It knows nothing of
+// files and nothing of clouds. README.md states its promises.
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/plan"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// Stores opens the store that a query names, for an identity that may use it.
+type Stores interface {
+	Open(ctx context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error)
+}
+
+// Metrics are told what the cache does.
+type Metrics interface {
+	// Fetched counts answers by store and result: hit, miss, stale or error.
+	Fetched(store, result string)
+	// Size reports what the cache holds.
+	Size(entries int, bytes int64)
+}
+
+// Options bound a cache.
+type Options struct {
+	MaxEntries int   // secrets; default 10,000
+	MaxBytes   int64 // of values and keys; default 32 MiB
+	Now        func() time.Time
+	Metrics    Metrics
+}
+
+// Cache is safe for concurrent use.
+type Cache struct {
+	stores Stores
+	opts   Options
+
+	mu      sync.Mutex
+	entries lru
+	calls   map[key]*call
+	forced  forced
+}
+
+// New makes a cache over stores.
+func New(stores Stores, opts Options) *Cache {
+	if opts.MaxEntries <= 0 {
+		opts.MaxEntries = 10_000
+	}
+	if opts.MaxBytes <= 0 {
+		opts.MaxBytes = 32 << 20
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes), calls: map[key]*call{}, forced: newForced()}
+}
+
+// key is one secret as one identity sees it: values are never shared across
+// identities, nor across an edit of the store's configuration.
+type key struct {
+	store    string // the configuration's digest
+	identity string
+	ref      store.Ref
+	find     store.Filter // of a search's result; zero for a secret
+	isFind   bool
+}
+
+// size of a key and its bookkeeping, beside the value.
+func (k key) size() int64 {
+	const overhead = 256
+	return int64(overhead + len(k.store) + len(k.identity) + len(k.ref.Name) + len(k.ref.Version) + len(k.ref.Label) + len(k.find.Prefix) + len(k.find.Regexp) + len(k.find.Tags))
+}
+
+// entry is what was read, and when.
+type entry struct {
+	secret  store.Secret
+	found   []store.Ref // of a search
+	fetched time.Time
+}
+
+func (e entry) size() int64 {
+	n := int64(len(e.secret.Value) + len(e.secret.Version))
+	for _, r := range e.found {
+		n += int64(len(r.Name) + 64)
+	}
+	return n
+}
+
+// call is one read on its way; done is closed once entry or err is set.
+type call struct {
+	done  chan struct{}
+	entry entry
+	err   error
+}
+
+// Errors are the queries of one Get that failed, each a *store.Error inside a
+// *QueryError, in the order of the queries.
+type Errors []error
+
+func (es Errors) Error() string { return joinLines(es) }
+
+// Unwrap gives the single errors.
+func (es Errors) Unwrap() []error { return es }
+
+// QueryError is one query that failed.
+type QueryError struct {
+	Field string
+	Query plan.Query
+	Err   *store.Error
+}
+
+func (e *QueryError) Error() string { return e.Err.Error() }
+func (e *QueryError) Unwrap() error { return e.Err }
+
+// Get answers all queries, or says of every one that failed why. An optional
+// query for a missing secret is answered with nothing found.
+func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query) ([]plan.Answer, error) {
+	r := &round{cache: c, ctx: ctx, id: id, now: c.opts.Now(), opened: map[store.Selector]*opened{}}
+	wants, errs := r.expand(queries)
+	r.read(wants)
+
+	answers := make([]plan.Answer, len(queries))
+	for i, q := range queries {
+		if errs[i] != nil {
+			continue
+		}
+		answers[i], errs[i] = r.answer(q, wants[i])
+	}
+	var failed Errors
+	for _, err := range errs {
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if failed != nil {
+		return nil, dedupe(failed)
+	}
+	return answers, nil
+}
+
+// round is one Get.
+type round struct {
+	cache  *Cache
+	ctx    context.Context
+	id     auth.Identity
+	now    time.Time
+	opened map[store.Selector]*opened
+}
+
+// opened is a store that this round uses.
+type opened struct {
+	config   store.Config
+	store    store.Store
+	identity string
+	err      *store.Error
+}
+
+// want is one secret, or one search, that a query needs.
+type want struct {
+	key     key
+	from    *opened
+	refresh time.Duration
+	since   time.Time // an entry read before this is too old, whatever its age
+
+	entry  entry
+	origin plan.Origin
+	err    error
+}
+
+// expand turns queries into wants: itself for a Ref, the secrets that a search
+// lists for a Find.
+func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
+	wants := make([][]*want, len(queries))
+	errs := make([]error, len(queries))
+	var searches []*want
+	for i, q := range queries {
+		from := r.open(q.Store)
+		if from.err != nil {
+			errs[i] = r.queryError(q, from, from.err)
+			continue
+		}
+		w := r.want(q, from, q.Ref, q.Find)
+		wants[i] = []*want{w}
+		if q.Find != nil {
+			searches = append(searches, w)
+		}
+	}
+	if searches == nil {
+		return wants, errs
+	}
+	r.read([][]*want{searches})
+	for i, q := range queries {
+		if q.Find == nil || errs[i] != nil {
+			continue
+		}
+		search := wants[i][0]
+		if search.err != nil {
+			errs[i] = r.queryError(q, search.from, search.err)
+			continue
+		}
+		wants[i] = nil
+		for _, ref := range search.entry.found {
+			wants[i] = append(wants[i], r.want(q, search.from, ref, nil))
+		}
+	}
+	return wants, errs
+}
+
+func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filter) *want {
+	w := &want{from: from, refresh: q.Refresh, key: key{store: from.config.Digest, identity: from.identity, ref: ref}}
+	if find != nil {
+		w.key.find, w.key.isFind = *find, true
+	}
+	if w.refresh == 0 {
+		w.refresh = from.config.Refresh
+	}
+	if q.Force != "" {
+		w.since = r.cache.firstSeen(r.id.Namespace+"/"+q.Force, r.now)
+	}
+	return w
+}
+
+// firstSeen locks around the memory of forceRefresh texts.
+func (c *Cache) firstSeen(text string, now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.forced.firstSeen(text, now)
+}
+
+// open opens each store of the round once.
+func (r *round) open(s store.Selector) *opened {
+	if o, ok := r.opened[s]; ok {
+		return o
+	}
+	o := &opened{}
+	var err error
+	if o.config, o.store, err = r.cache.stores.Open(r.ctx, s, r.id); err != nil {
+		o.err = asStoreError(err)
+	} else {
+		o.identity = identityKey(o.config, o.store, r.id)
+	}
+	r.opened[s] = o
+	return o
+}
+
+// identityKey is who a store sees. A store that is read as the provider sees
+// one identity whoever asks; its namespaces were checked when it was opened.
+func identityKey(c store.Config, s store.Store, id auth.Identity) string {
+	principal := ""
+	if p, ok := s.(store.Principal); ok {
+		principal = p.Principal()
+	}
+	if c.ProviderIdentity {
+		return "provider\x00" + principal
+	}
+	pod := ""
+	if p, ok := s.(store.PodScoped); ok && p.PodScoped() {
+		pod = id.Pod.UID
+	}
+	return id.Namespace + "\x00" + id.ServiceAccount + "\x00" + pod + "\x00" + principal
+}
+
+// read fills in the entry or the error of every want: fresh from memory, from
+// a call that is on its way already, or from one batch a store.
+func (r *round) read(groups [][]*want) {
+	c := r.cache
+	type pending struct {
+		want *want
+		call *call
+	}
+	var waits []pending
+	batches := map[*opened]*batch{}
+
+	c.mu.Lock()
+	for _, group := range groups {
+		for _, w := range group {
+			if e, ok := c.entries.get(w.key); ok && r.now.Sub(e.fetched) < w.refresh && !e.fetched.Before(w.since) {
+				w.entry, w.origin = e, plan.Hit
+				continue
+			}
+			running, ok := c.calls[w.key]
+			if !ok {
+				running = &call{done: make(chan struct{})}
+				c.calls[w.key] = running
+				b := batches[w.from]
+				if b == nil {
+					b = &batch{cache: c, from: w.from}
+					batches[w.from] = b
+				}
+				b.add(w.key, running)
+			}
+			waits = append(waits, pending{w, running})
+		}
+	}
+	c.mu.Unlock()
+
+	// A batch outlives the Mount that began it: others may wait for it, and
+	// what it reads is kept.
+	for _, b := range batches {
+		go b.run(context.WithoutCancel(r.ctx))
+	}
+	for _, p := range waits {
+		select {
+		case <-p.call.done:
+			p.want.entry, p.want.err, p.want.origin = p.call.entry, p.call.err, plan.Fetched
+		case <-r.ctx.Done():
+			p.want.err = &store.Error{Reason: store.Unavailable, Text: "no answer within the mount's deadline; see the store's timeout", Cause: r.ctx.Err()}
+		}
+	}
+}
+
+// answer gathers what a query's wants gave.
+func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
+	from := r.opened[q.Store]
+	a := plan.Answer{Store: from.config.Name, Found: make([]plan.Found, 0, len(wants))}
+	for _, w := range wants {
+		if w.err != nil {
+			if q.Optional && store.ReasonOf(w.err) == store.NotFound {
+				r.count(from, "miss")
+				continue
+			}
+			r.count(from, "error")
+			return a, r.queryError(q, from, w.err)
+		}
+		result := "miss"
+		if w.origin == plan.Hit {
+			result = "hit"
+		}
+		r.count(from, result)
+		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.entry.secret, Origin: w.origin})
+	}
+	if len(wants) == 0 && !q.Optional {
+		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
+	}
+	return a, nil
+}
+
+func (r *round) count(from *opened, result string) {
+	if m := r.cache.opts.Metrics; m != nil {
+		m.Fetched(from.config.Name, result)
+	}
+}
+
+func (r *round) queryError(q plan.Query, from *opened, err error) error {
+	e := *asStoreError(err)
+	if e.Store == "" {
+		e.Store = from.config.Name
+	}
+	if e.Ref == (store.Ref{}) && from.err == nil {
+		e.Ref = q.Ref
+	}
+	return &QueryError{Field: q.Field, Query: q, Err: &e}
+}
+
+func asStoreError(err error) *store.Error {
+	if e := new(store.Error); errors.As(err, &e) {
+		return e
+	}
+	return &store.Error{Reason: store.ReasonOf(err), Text: err.Error(), Cause: err}
+}
+
+// dedupe says once what is wrong with a store as a whole, however many objects
+// it fails.
+func dedupe(errs Errors) Errors {
+	seen := map[string]bool{}
+	out := errs[:0]
+	for _, err := range errs {
+		if text := err.Error(); !seen[text] {
+			seen[text] = true
+			out = append(out, err)
+		}
+	}
+	return out
+}
+
+func joinLines(errs []error) string {
+	s := ""
+	for i, err := range errs {
+		if i > 0 {
+			s += "; "
+		}
+		s += err.Error()
+	}
+	return s
+}

@@ -1,0 +1,181 @@
+// Package plan is the one form that every dialect's SecretProviderClass is
+// read into: which secrets of which stores, and what files they become. It
+// holds data and no behaviour beyond looking it over; dialects make Plans, the
+// cache reads their queries, render their outputs.
+package plan
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/template"
+)
+
+// Limits of one plan.
+const (
+	MaxObjects = 500 // entries of objects
+	MaxFound   = 500 // secrets that one find may match
+	MaxFiles   = 2000
+)
+
+// Plan is what one Mount asks for.
+type Plan struct {
+	Objects []Object
+}
+
+// Queries are the plan's sources in order: what the cache is asked for.
+func (p Plan) Queries() []Query {
+	var qs []Query
+	for _, o := range p.Objects {
+		for _, s := range o.Sources {
+			qs = append(qs, s.Query)
+		}
+	}
+	return qs
+}
+
+// Object is one entry of a SecretProviderClass.
+type Object struct {
+	Field string // "objects[2]", as errors name it
+	// Sources are the secrets it is made of: one, but for a template that
+	// draws on several.
+	Sources []Source
+	Output  Output
+}
+
+// Source is one query and the name under which a template sees its answer.
+type Source struct {
+	Alias string // "" for the object's own secret
+	Query Query
+}
+
+// Query asks for one secret, or for all that a filter matches.
+type Query struct {
+	Field string // as errors name it
+	Store store.Selector
+
+	Ref  store.Ref     // where Find is nil
+	Find *store.Filter // answers with any number of secrets, at most MaxFound
+
+	Optional bool          // a missing secret is no answer, and no error
+	Refresh  time.Duration // over the store's; 0 = the store's
+	// Force makes answers that were read before this text was first seen too
+	// old. It carries the SecretProviderClass's name, so that equal texts of
+	// two classes are two.
+	Force string
+}
+
+// Origin says where an answer came from.
+type Origin string
+
+const (
+	Hit     Origin = "hit"     // from the cache, fresh
+	Fetched Origin = "fetched" // from the store, now
+	Stale   Origin = "stale"   // from the cache, the store being out of reach
+)
+
+// Answer is what a query gave: one secret for a Ref, any number for a Find,
+// none for a missing optional secret.
+type Answer struct {
+	Store string // the store's name, for the audit line
+	Found []Found
+}
+
+// Found is one secret of an answer.
+type Found struct {
+	Ref    store.Ref
+	Secret store.Secret
+	Origin Origin
+}
+
+// Output says what files an object becomes.
+type Output struct {
+	// File is a path, or ends in "/" (or is empty) where the object makes
+	// several files, which are named below it.
+	File string
+	Mode int32 // permission bits
+
+	Key      string // one key of the value
+	JMESPath string // one result of a JMESPath expression on the value
+	Keys     *Keys  // several keys, one file each
+	Decode   Decoding
+	Format   Format
+	Template *template.Template
+	Rewrite  *Rewrite
+
+	// ID is the object version's id; the file's path where it is empty.
+	ID string
+}
+
+// Shape is the part of an output that changes content: "" where a file is its
+// secret as it is. It goes into object versions, so that a changed template or
+// key is a new version.
+func (o Output) Shape() string {
+	var shape []string
+	add := func(name, value string) {
+		if value != "" {
+			shape = append(shape, name+"="+strconv.Quote(value))
+		}
+	}
+	add("key", o.Key)
+	add("jmespath", o.JMESPath)
+	add("decode", string(o.Decode))
+	add("format", string(o.Format))
+	if o.Keys != nil {
+		shape = append(shape, "keys")
+	}
+	if o.Template != nil {
+		add("template", o.Template.String())
+	}
+	return strings.Join(shape, " ")
+}
+
+// Several says whether the object may make more than one file, so that File is
+// a folder.
+func (o Object) Several() bool {
+	if o.Output.Format != "" || o.Output.Template != nil {
+		return o.found()
+	}
+	return o.Output.Keys != nil || o.found()
+}
+
+func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+
+// Keys chooses keys of a value: all, those named, or those that match.
+type Keys struct {
+	All    bool
+	Names  []string
+	Regexp *regexp.Regexp
+}
+
+// Decoding is how a value's text is to be decoded.
+type Decoding string
+
+// Decodings of DESIGN §1.
+const (
+	Base64    Decoding = "base64"
+	Base64URL Decoding = "base64url"
+	Hex       Decoding = "hex"
+	Auto      Decoding = "auto" // base64 or base64url where the text is that, else as it is
+)
+
+// Format writes all keys as one file.
+type Format string
+
+// Formats of DESIGN §1; the certificate formats belong to stores that hold
+// certificates.
+const (
+	JSON       Format = "json"
+	YAML       Format = "yaml"
+	Dotenv     Format = "dotenv"
+	Properties Format = "properties"
+)
+
+// Rewrite changes the names of files that keys and find make.
+type Rewrite struct {
+	Regexp *regexp.Regexp
+	With   string // Go's expansion: $1, ${name}
+}

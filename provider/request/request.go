@@ -1,0 +1,164 @@
+// Package request turns the driver's MountRequest into a typed Request. Nothing
+// after it touches JSON attributes, and nothing in it trusts the pod's author
+// further than kubelet vouches: the namespace, the pod and the service account
+// are kubelet's words, everything in Parameters is the author's.
+package request
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	"github.com/coffre-csi/coffre/auth"
+)
+
+// Attributes that kubelet and the driver add to a volume's own
+// (contracts: the driver's pkg/secrets-store/nodeserver.go).
+const (
+	attrClass          = "secretProviderClass"
+	attrPrefix         = "csi.storage.k8s.io/"
+	attrPodName        = attrPrefix + "pod.name"
+	attrPodNamespace   = attrPrefix + "pod.namespace"
+	attrPodUID         = attrPrefix + "pod.uid"
+	attrServiceAccount = attrPrefix + "serviceAccount.name"
+	attrTokens         = attrPrefix + "serviceAccount.tokens"
+)
+
+// Bounds of what one request may carry. The driver's own limit on a message is
+// 4 MiB; a SecretProviderClass is at most about 1.5 MiB in etcd.
+const (
+	maxAttributes = 2 << 20
+	maxSecrets    = 2 << 20
+	maxTokens     = 32
+)
+
+// Request is one Mount: who asks, with what parameters.
+type Request struct {
+	Class      string // the SecretProviderClass; empty where the driver did not say
+	Identity   auth.Identity
+	Parameters map[string]string // of the SecretProviderClass, overlaid by the pod's volumeAttributes
+	Mode       int32             // of files that name none: permission bits
+	TargetPath string
+}
+
+// Parse reads a MountRequest. Every error is the caller's fault and names the
+// part of the request; none quotes an attribute or a secret.
+func Parse(req *pb.MountRequest) (Request, error) {
+	if req.GetTargetPath() == "" {
+		return Request{}, fmt.Errorf("Missing mount path: the request names no target path")
+	}
+	attributes, err := stringMap("attributes", req.GetAttributes(), maxAttributes)
+	if err != nil {
+		return Request{}, err
+	}
+	secrets, err := stringMap("secrets", req.GetSecrets(), maxSecrets)
+	if err != nil {
+		return Request{}, err
+	}
+
+	id := auth.Identity{
+		Namespace:      attributes[attrPodNamespace],
+		ServiceAccount: attributes[attrServiceAccount],
+		Pod:            auth.Pod{Name: attributes[attrPodName], UID: attributes[attrPodUID]},
+	}
+	// From Kubernetes 1.35 tokens come in secrets; the driver copies them into
+	// attributes, but a provider that is called by something else may see only one.
+	rawTokens := attributes[attrTokens]
+	if rawTokens == "" {
+		rawTokens = secrets[attrTokens]
+	}
+	if id.Tokens, err = tokens(rawTokens, id); err != nil {
+		return Request{}, err
+	}
+	delete(secrets, attrTokens)
+	if len(secrets) > 0 {
+		id.Secrets = secrets
+	}
+
+	mode, err := permission(req.GetPermission())
+	if err != nil {
+		return Request{}, err
+	}
+
+	class := attributes[attrClass]
+	maps.DeleteFunc(attributes, func(k, _ string) bool { return k == attrClass || strings.HasPrefix(k, attrPrefix) })
+	return Request{Class: class, Identity: id, Parameters: attributes, Mode: mode, TargetPath: req.GetTargetPath()}, nil
+}
+
+// stringMap reads a JSON object of texts. An absent one comes as "null", as an
+// empty text or as "{}".
+func stringMap(what, text string, limit int) (map[string]string, error) {
+	if len(text) > limit {
+		return nil, fmt.Errorf("failed to unmarshal %s, error: %d bytes are over the limit of %d", what, len(text), limit)
+	}
+	m := map[string]string{}
+	if strings.TrimSpace(text) == "" {
+		return m, nil
+	}
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		return nil, fmt.Errorf("failed to unmarshal %s, error: %s", what, jsonFault(err))
+	}
+	if m == nil {
+		m = map[string]string{}
+	}
+	return m, nil
+}
+
+// jsonFault says what is wrong with a JSON text without quoting any of it.
+func jsonFault(err error) string {
+	switch e := err.(type) {
+	case *json.SyntaxError:
+		return fmt.Sprintf("not JSON at byte %d", e.Offset)
+	case *json.UnmarshalTypeError:
+		return fmt.Sprintf("a JSON %s where text is expected, at byte %d", strings.Fields(e.Value)[0], e.Offset)
+	default:
+		return "not a JSON object of texts"
+	}
+}
+
+// tokens reads the serviceAccount.tokens attribute: audience to token. The
+// subject of each must be the pod's own service account: with tokens in
+// secrets, a pod's author could name a Secret that holds somebody else's. A
+// token that is no JSON Web Token is passed on: no issuer's peer will take it.
+func tokens(text string, id auth.Identity) (auth.Tokens, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var parsed map[string]*struct {
+		Token   string `json:"token"`
+		Expires string `json:"expirationTimestamp"`
+	}
+	if err := json.Unmarshal([]byte(text), &parsed); err != nil {
+		return nil, fmt.Errorf("failed to unmarshal serviceAccount.tokens, error: %s", jsonFault(err))
+	}
+	if len(parsed) > maxTokens {
+		return nil, fmt.Errorf("serviceAccount.tokens holds %d tokens; the limit is %d", len(parsed), maxTokens)
+	}
+	out := make(auth.Tokens, len(parsed))
+	for audience, t := range parsed {
+		if t == nil {
+			continue
+		}
+		expires, _ := time.Parse(time.RFC3339, t.Expires)
+		token := auth.NewToken(t.Token, expires)
+		if subject, ok := token.Subject(); ok && subject != id.Subject() {
+			return nil, fmt.Errorf("serviceAccount.tokens: the token for audience %q belongs to %q, not to the pod's %s", audience, subject, id)
+		}
+		out[audience] = token
+	}
+	return out, nil
+}
+
+// permission reads the file mode that the driver sends as a decimal number.
+func permission(text string) (int32, error) {
+	mode, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
+	if err != nil || mode > 0o777 {
+		return 0, fmt.Errorf("failed to unmarshal file permission, error: %.20q is no decimal file mode from 0 to %d", text, 0o777)
+	}
+	return int32(mode), nil
+}

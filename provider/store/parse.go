@@ -1,0 +1,233 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/coffre-csi/coffre/provider/strict"
+)
+
+// Refresh is a refresh time as it is written: a duration, or never.
+type Refresh time.Duration
+
+// MinRefresh keeps a slip of the pen (refresh: 1ms) from becoming a storm.
+const MinRefresh = time.Second
+
+// UnmarshalText reads "30s", "5m" or "never".
+func (r *Refresh) UnmarshalText(text []byte) error {
+	if string(text) == "never" {
+		*r = Refresh(Never)
+		return nil
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < MinRefresh {
+		return fmt.Errorf("%.40q is no refresh time; write a duration of at least %s (30s, 5m, 1h), or never", text, MinRefresh)
+	}
+	*r = Refresh(d)
+	return nil
+}
+
+// common are the fields that every kind has. In a platform's store all of them
+// may stand; see inlineFields.
+type common struct {
+	Kind       string        `yaml:"kind"`
+	Namespaces []string      `yaml:"namespaces"`
+	Identity   string        `yaml:"identity"`
+	Prefix     string        `yaml:"prefix"`
+	Refresh    Refresh       `yaml:"refresh"`
+	MaxStale   time.Duration `yaml:"maxStale"`
+	Timeout    time.Duration `yaml:"timeout"`
+}
+
+// maxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
+const maxTimeout = 90 * time.Second
+
+// Kinds are the kinds of store that a configuration may name.
+type Kinds []Kind
+
+func (ks Kinds) find(name string) (Kind, bool) {
+	i := slices.IndexFunc(ks, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return Kind{}, false
+	}
+	return ks[i], true
+}
+
+func (ks Kinds) names() []string {
+	names := make([]string, len(ks))
+	for i, k := range ks {
+		names[i] = k.Name
+	}
+	return names
+}
+
+var storeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+
+// ParseStores reads the platform's configuration: a mapping `stores` of name
+// to store. All mistakes are reported, as strict.Errors.
+func (ks Kinds) ParseStores(text string) (map[string]*Config, error) {
+	root, err := strict.Parse(text, "")
+	if err != nil {
+		return nil, strict.Errors{err.(strict.Error)}
+	}
+	configs := map[string]*Config{}
+	if root == nil {
+		return configs, nil
+	}
+	var d strict.Decoder
+	var file struct {
+		Stores entries `yaml:"stores"`
+	}
+	d.Decode(root, "", &file)
+	for _, e := range file.Stores {
+		at := strict.Join("stores", e.name)
+		if !storeName.MatchString(e.name) {
+			d.Add(e.node, at, "is no store name: lower-case letters, digits, - and . only, at most 63")
+			continue
+		}
+		configs[e.name] = ks.decode(&d, e.node, at, e.name, false)
+	}
+	return configs, d.Errors.OrNil()
+}
+
+// ParseInline reads a store written in a SecretProviderClass; path is the
+// parameter's name.
+func (ks Kinds) ParseInline(text, path string) (*Config, strict.Errors) {
+	root, err := strict.Parse(text, path)
+	if err != nil {
+		return nil, strict.Errors{err.(strict.Error)}
+	}
+	if root == nil {
+		return nil, strict.Errors{{Path: path, Text: "is empty"}}
+	}
+	var d strict.Decoder
+	c := ks.decode(&d, root, path, "inline", true)
+	return c, d.Errors
+}
+
+// entries keep the node of each store, to be decoded by its kind.
+type entries []namedNode
+
+type namedNode struct {
+	name string
+	node *yaml.Node
+}
+
+// UnmarshalNode implements strict.NodeUnmarshaler.
+func (es *entries) UnmarshalNode(n *yaml.Node, path string, d *strict.Decoder) {
+	if n.Kind != yaml.MappingNode {
+		d.Add(n, path, "must be a mapping of names to stores")
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name := n.Content[i].Value
+		if seen[name] {
+			d.Add(n.Content[i], strict.Join(path, name), "stands here twice")
+			continue
+		}
+		seen[name] = true
+		*es = append(*es, namedNode{name, n.Content[i+1]})
+	}
+}
+
+// decode reads one store: the common fields and its kind's own, from one mapping.
+func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline bool) *Config {
+	// The kind is looked for first: it says which fields there are.
+	kindName := scalarField(n, "kind")
+	kind, ok := ks.find(kindName)
+	if !ok {
+		hint := "known kinds: " + strings.Join(ks.names(), ", ")
+		if near := strict.Nearest(kindName, ks.names()); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		d.Add(n, strict.Join(at, "kind"), "%.40q is no kind of store; %s", kindName, hint)
+		return nil
+	}
+	c := common{Refresh: Refresh(DefaultRefresh), Timeout: DefaultTimeout}
+	settings := kind.Settings()
+	before := len(d.Errors)
+	d.Decode(n, at, &c, settings)
+	if len(d.Errors) > before {
+		return nil
+	}
+	bad := func(field, format string, args ...any) {
+		d.Add(n, strict.Join(at, field), format, args...)
+	}
+	switch c.Identity {
+	case "", "pod", "provider":
+	default:
+		bad("identity", "%.40q is neither pod nor provider", c.Identity)
+	}
+	if c.Timeout < time.Second || c.Timeout > maxTimeout {
+		bad("timeout", "must be from 1s to %s", maxTimeout)
+	}
+	if inline {
+		if c.Namespaces != nil {
+			bad("namespaces", "cannot stand in an inline store: it belongs to the pod that mounts it")
+		}
+		if c.Identity == "provider" {
+			bad("identity", "an inline store is always read as the pod; only the platform's stores may use the provider's identity")
+		}
+	} else {
+		if len(c.Namespaces) == 0 {
+			bad("namespaces", `is missing: name the namespaces that may use the store; ["*"] is all of them`)
+		}
+		for i, glob := range c.Namespaces {
+			if _, err := path.Match(glob, ""); err != nil || glob == "" {
+				bad(fmt.Sprintf("namespaces[%d]", i), "%.60q is no pattern of a namespace", glob)
+			}
+		}
+	}
+	for _, err := range settings.Check(inline) {
+		d.Add(n, at, "%s", err)
+		last := &d.Errors[len(d.Errors)-1]
+		if field, text, ok := strings.Cut(err.Error(), ": "); ok && !strings.Contains(field, " ") {
+			last.Path, last.Text = strict.Join(at, field), text
+		}
+	}
+	if len(d.Errors) > before {
+		return nil
+	}
+	return &Config{
+		Name: name, Kind: kind.Name, Inline: inline,
+		Namespaces: c.Namespaces, ProviderIdentity: c.Identity == "provider",
+		Prefix: c.Prefix, Refresh: time.Duration(c.Refresh), MaxStale: c.MaxStale, Timeout: c.Timeout,
+		Settings: settings, Digest: digest(name, kind.Name, c, settings),
+	}
+}
+
+// digest covers what decides which value a name has; who may ask and how fresh
+// it must be may change without losing what is cached.
+func digest(name, kind string, c common, settings Settings) string {
+	text, err := yaml.Marshal(settings)
+	if err != nil {
+		panic("store: settings of " + kind + " cannot be written: " + err.Error())
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q %s", name, kind, c.Identity, c.Prefix, text)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func scalarField(n *yaml.Node, key string) string {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return ""
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key && n.Content[i+1].Kind == yaml.ScalarNode {
+			return n.Content[i+1].Value
+		}
+	}
+	return ""
+}

@@ -1,0 +1,106 @@
+package template
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTemplateSeesKeys(t *testing.T) {
+	for name, c := range map[string]struct {
+		source string
+		want   string
+	}{
+		"key":           {`user={{ .user }}`, "user=app"},
+		"nested":        {`{{ .db.password | quote }}`, `"s3cr3t"`},
+		"range":         {`{{ range $k, $v := .db }}{{ $k }}={{ $v }};{{ end }}`, "password=s3cr3t;port=5432;"},
+		"functions":     {`{{ .user | upper | b64enc }} {{ replace "p" "P" .user }} {{ join "," (splitList "p" .user) }}`, "QVBQ aPP a,,"},
+		"printf":        {`{{ printf "%s:%5s" .user "x" }}`, "app:    x"},
+		"indent":        {"{{ indent 2 \"a\\nb\" }}{{ nindent 1 \"c\" }}", "  a\n  b\n c"},
+		"regex":         {`{{ regexReplaceAll "a(p)" .user "$1-" }}`, "p-p"},
+		"until":         {`{{ range until 3 }}{{ . }}{{ end }}`, "012"},
+		"default":       {`{{ default "x" "" }}{{ repeat 2 "ab" }}`, "xabab"},
+		"own templates": {`{{ define "x" }}<{{ . }}>{{ end }}{{ template "x" .user }}`, "<app>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmpl, err := Parse(c.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // a second run counts its own steps
+				got, err := tmpl.Execute(map[string]any{"user": "app", "db": map[string]any{"password": "s3cr3t", "port": 5432}})
+				if err != nil || string(got) != c.want {
+					t.Fatalf("got %q, %v; want %q", got, err, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestHostileTemplateIsStopped(t *testing.T) {
+	for name, c := range map[string]struct{ source, want string }{
+		"endless loop":      {`{{ range 1000000000 }}{{ end }}`, "steps"},
+		"nested loops":      {`{{ range until 1000 }}{{ range until 1000 }}{{ end }}{{ end }}`, "steps"},
+		"loop in else":      {`{{ if .no }}{{ else }}{{ range 100000 }}{{ end }}{{ end }}`, "steps"},
+		"loop in with":      {`{{ with .user }}{{ range 100000 }}{{ end }}{{ end }}`, "steps"},
+		"recursion":         {`{{ define "x" }}{{ template "x" . }}{{ end }}{{ template "x" . }}`, "steps"},
+		"doubling":          {`{{ $x := "aaaaaaaaaaaaaaaa" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}`, "bytes"},
+		"doubling by cat":   {`{{ $x := "aaaaaaaaaaaaaaaa" }}{{ range until 60 }}{{ $x = cat $x $x }}{{ end }}`, "bytes"},
+		"quoting quotes":    {`{{ $x := "\"\"" }}{{ range until 60 }}{{ $x = quote $x }}{{ end }}`, "bytes"},
+		"wide printf":       {`{{ printf "%1000000d" 1 }}`, "bytes"},
+		"starred printf":    {`{{ printf "%*d" 1000000 1 }}`, "bytes"},
+		"long output":       {`{{ range until 9000 }}` + strings.Repeat("x", 1000) + `{{ end }}`, "bytes"},
+		"repeat":            {`{{ repeat 1000000000 "aaaaaaaaaaaaaaaaaa" }}`, "bytes"},
+		"repeat overflow":   {`{{ repeat 9223372036854775807 "aaaa" }}`, "bytes"},
+		"indent":            {`{{ indent 1000000000 "a" }}`, "bytes"},
+		"replace blow-up":   {`{{ $x := repeat 100000 "a" }}{{ replace "a" $x $x }}`, "bytes"},
+		"join blow-up":      {`{{ $x := repeat 100000 "a" }}{{ join $x (splitList "" $x) }}`, "bytes"},
+		"regex blow-up":     {`{{ $x := repeat 100000 "a" }}{{ regexReplaceAll "" $x $x }}`, "bytes"},
+		"literal regex":     {`{{ $x := repeat 1000 "a" }}{{ $y := repeat 60000 "a" }}{{ regexReplaceAllLiteral "" $y $x }}`, "bytes"},
+		"until":             {`{{ until 1000000000 }}`, "steps"},
+		"negative substr":   {`{{ substr 5 1 .user }}`, "does not work"},
+		"method of a value": {`{{ .user.Foo }}`, "can't evaluate field"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmpl, err := Parse(c.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := tmpl.Execute(map[string]any{"user": "app", "no": false})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %d bytes, %v; want an error with %q", len(out), err, c.want)
+			}
+		})
+	}
+}
+
+func TestFunctionsThatReachOutAreAbsent(t *testing.T) {
+	for _, f := range []string{"env", "expandenv", "now", "getHostByName", "randAlphaNum", "uuidv4", "genCA", "bcrypt", "fail", "list", "dict", "set", "append", "call"} {
+		if _, err := Parse(`{{ ` + f + ` "x" }}`); f != "call" && err == nil {
+			t.Errorf("%s is there", f)
+		}
+	}
+}
+
+func TestErrorsOfTemplatesShowNoValue(t *testing.T) {
+	for _, source := range []string{
+		`{{ range .password }}x{{ end }}`,
+		`{{ index .password "x" }}`,
+		`{{ fromJson .password | keys }}`,
+		`{{ add .password 1 | lt "x" }}`,
+		`{{ .password.field }}`,
+		`{{ .pasword }}`,
+		`{{ template "nope" .password }}`,
+		`{{ slice .password 90 }}`,
+		`{{ call .password }}`,
+	} {
+		tmpl, err := Parse(source)
+		if err == nil {
+			_, err = tmpl.Execute(map[string]any{"password": "hunter2"})
+		}
+		if err == nil {
+			t.Errorf("%s: no error", source)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error shows the value: %v", source, err)
+		}
+	}
+}
