@@ -1,0 +1,354 @@
+package sops
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A document's tree is made of these values:
+//
+//	mapping, list        what has parts
+//	comment              a line of comment, standing where an entry could
+//	string, int, float64, bool, []byte, time.Time, nil   the leaves
+type (
+	mapping []entry
+	entry   struct {
+		key   string // "" for a comment
+		value any
+	}
+	list    []any
+	comment struct {
+		text   string // without the leading mark
+		inline bool   // stood behind a value, on its line
+	}
+)
+
+// What one document may cost. A tenant writes documents, and anybody can
+// encrypt to a public key: plaintext is as hostile as ciphertext.
+const (
+	maxDocument = 1 << 20 // bytes
+	maxTokens   = 100_000 // separators in the text, counted before it is parsed
+	maxNodes    = 50_000
+	maxDepth    = 64
+	maxPath     = 4096 // bytes of one value's path: it is authenticated once a value
+)
+
+// budget counts a document's nodes while its tree is made.
+type budget struct{ nodes int }
+
+func (b *budget) spend(depth int) error {
+	if b.nodes++; b.nodes > maxNodes {
+		return fmt.Errorf("has more than %d values", maxNodes)
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("is nested deeper than %d levels", maxDepth)
+	}
+	return nil
+}
+
+// checkSize refuses a text that would be dear even to parse.
+func checkSize(text string, f Format) error {
+	size, tokens := maxDocument, maxTokens
+	if f == INI {
+		// The INI library puts multi-line values together in quadratic time.
+		size, tokens = 256<<10, 8192
+	}
+	if len(text) > size {
+		return fmt.Errorf("is larger than %d KiB", size>>10)
+	}
+	n := 0
+	for _, sep := range []string{"\n", ",", "[", "{"} {
+		if f != INI || sep == "\n" {
+			n += strings.Count(text, sep)
+		}
+	}
+	if n > tokens {
+		return fmt.Errorf("has too many parts (more than %d lines, commas and brackets)", tokens)
+	}
+	return nil
+}
+
+// whole is the name of the whole document.
+const whole = "."
+
+var (
+	errNoSuchKey = errors.New("no such key")
+	errAmbiguous = errors.New("stands more than once in the document")
+)
+
+// find says where name stands: the index of the branch and of every entry on
+// the way down. name is a top-level key literally, or else a path of nested
+// keys and list positions, parted by slashes. A key may have slashes itself:
+// the longest one that leads to a value is taken.
+func find(branches []mapping, name string) ([]int, error) {
+	tries := 2 * maxDepth
+	return findPath(name, &tries, func(key string) ([]int, any, error) {
+		steps, err := findTop(branches, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		return steps, at(branches, steps), nil
+	})
+}
+
+// findPath finds the longest beginning of name that look knows and the rest
+// of it below that.
+func findPath(name string, tries *int, look func(string) ([]int, any, error)) ([]int, error) {
+	for end := len(name); end >= 0; end = strings.LastIndexByte(name[:end], '/') {
+		if *tries--; *tries < 0 {
+			break
+		}
+		steps, v, err := look(name[:end])
+		if errors.Is(err, errNoSuchKey) {
+			continue
+		}
+		if err != nil || end == len(name) {
+			return steps, err
+		}
+		below, err := findPath(name[end+1:], tries, func(key string) ([]int, any, error) {
+			i, err := step(v, key)
+			if err != nil {
+				return nil, nil, err
+			}
+			return []int{i}, child(v, i), nil
+		})
+		if !errors.Is(err, errNoSuchKey) {
+			return append(steps, below...), err
+		}
+	}
+	return nil, errNoSuchKey
+}
+
+func findTop(branches []mapping, key string) ([]int, error) {
+	var found []int
+	for b, m := range branches {
+		i, err := step(m, key)
+		switch {
+		case errors.Is(err, errNoSuchKey):
+			continue
+		case err != nil:
+			return nil, err
+		case found != nil:
+			return nil, errAmbiguous
+		}
+		found = []int{b, i}
+	}
+	if found == nil {
+		return nil, errNoSuchKey
+	}
+	return found, nil
+}
+
+// step is the index of the part of v that is called name.
+func step(v any, name string) (int, error) {
+	switch v := v.(type) {
+	case mapping:
+		found := -1
+		for i, e := range v {
+			if _, is := e.value.(comment); is || e.key != name {
+				continue
+			}
+			if found >= 0 {
+				return 0, errAmbiguous
+			}
+			found = i
+		}
+		if found >= 0 {
+			return found, nil
+		}
+	case list:
+		want, err := strconv.Atoi(name)
+		if err != nil || want < 0 || strconv.Itoa(want) != name {
+			return 0, errNoSuchKey
+		}
+		for i, item := range v {
+			if _, is := item.(comment); is {
+				continue
+			}
+			if want == 0 {
+				return i, nil
+			}
+			want--
+		}
+	}
+	return 0, errNoSuchKey
+}
+
+func child(v any, i int) any {
+	switch v := v.(type) {
+	case mapping:
+		return v[i].value
+	case list:
+		return v[i]
+	}
+	return nil
+}
+
+// at is the value that find's steps lead to. The encrypted and the decrypted
+// tree have the same shape, so that steps found in one hold in the other.
+func at(branches []mapping, steps []int) any {
+	var v any = branches[steps[0]]
+	for _, i := range steps[1:] {
+		v = child(v, i)
+	}
+	return v
+}
+
+// topKeys are the names of a document's keys, in order, each once.
+func topKeys(branches []mapping) []string {
+	var keys []string
+	seen := map[string]bool{}
+	for _, m := range branches {
+		for _, e := range m {
+			if _, is := e.value.(comment); is || seen[e.key] || e.key == "" {
+				continue
+			}
+			seen[e.key] = true
+			keys = append(keys, e.key)
+		}
+	}
+	return keys
+}
+
+// scalarText is a leaf's text as `sops decrypt` would print it. ok is false
+// for a mapping or a list.
+func scalarText(v any, f Format) (text []byte, ok bool, err error) {
+	switch v := v.(type) {
+	case mapping, list:
+		return nil, false, nil
+	case string:
+		return []byte(v), true, nil
+	case []byte:
+		return slices.Clone(v), true, nil
+	case nil:
+		return []byte("null"), true, nil
+	}
+	switch f {
+	case YAML:
+		text, err = yamlScalar(v)
+	case JSON, Binary:
+		if t, is := v.(time.Time); is {
+			return []byte(t.Format(time.RFC3339Nano)), true, nil
+		}
+		text, err = json.Marshal(v)
+	default:
+		text = []byte(plainText(v))
+	}
+	return text, true, err
+}
+
+// plainText is a leaf as dotenv and INI write it. Both know only strings; the
+// other types come from values whose type tag says so.
+func plainText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []byte:
+		return string(v)
+	case float64:
+		s := strconv.FormatFloat(v, 'G', -1, 64)
+		if !strings.ContainsAny(s, ".E") {
+			s = strconv.FormatFloat(v, 'f', 1, 64)
+		}
+		return s
+	case time.Time:
+		return v.Format(time.RFC3339)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// compactJSON is v on one line, keys in document order, comments left out.
+func compactJSON(v any) ([]byte, error) {
+	w := jsonWriter{unique: true}
+	err := w.write(v)
+	return w.buf.Bytes(), err
+}
+
+// jsonWriter writes a tree as JSON.
+type jsonWriter struct {
+	buf        bytes.Buffer
+	escapeHTML bool // as encoding/json does unless it is told not to
+	unique     bool // refuse a key that stands twice
+}
+
+func (w *jsonWriter) write(v any) error {
+	switch v := v.(type) {
+	case mapping:
+		w.buf.WriteByte('{')
+		first, seen := true, map[string]bool{}
+		for _, e := range v {
+			if _, is := e.value.(comment); is {
+				continue
+			}
+			if w.unique && seen[e.key] {
+				return fmt.Errorf("key %q %w", clip(e.key), errAmbiguous)
+			}
+			seen[e.key] = true
+			w.comma(&first)
+			if err := w.leaf(e.key); err != nil {
+				return err
+			}
+			w.buf.WriteByte(':')
+			if err := w.write(e.value); err != nil {
+				return err
+			}
+		}
+		w.buf.WriteByte('}')
+	case list:
+		w.buf.WriteByte('[')
+		first := true
+		for _, item := range v {
+			if _, is := item.(comment); is {
+				continue
+			}
+			w.comma(&first)
+			if err := w.write(item); err != nil {
+				return err
+			}
+		}
+		w.buf.WriteByte(']')
+	default:
+		return w.leaf(v)
+	}
+	return nil
+}
+
+func (w *jsonWriter) comma(first *bool) {
+	if !*first {
+		w.buf.WriteByte(',')
+	}
+	*first = false
+}
+
+func (w *jsonWriter) leaf(v any) error {
+	e := json.NewEncoder(&w.buf)
+	e.SetEscapeHTML(w.escapeHTML)
+	if err := e.Encode(v); err != nil {
+		return errors.New("holds a number that JSON cannot say")
+	}
+	w.buf.Truncate(w.buf.Len() - 1) // the encoder's line break
+	return nil
+}
+
+// clip makes a text of the document fit to stand in an error: printable, on
+// one line, short.
+func clip(s string) string {
+	const most = 96
+	s = strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most/2], "") + "…" + strings.ToValidUTF8(s[len(s)-12:], "")
+	}
+	return s
+}

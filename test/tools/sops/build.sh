@@ -1,0 +1,22 @@
+#!/bin/sh
+# Builds the stock sops and age-keygen commands at the versions that go.mod
+# pins and prints the folder they are in. The build is kept below the user's
+# cache, under a key made of the versions, so that it happens once.
+set -eu
+cd "$(dirname "$0")"
+export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
+key=$({ cat go.mod go.sum build.sh; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -c1-16)
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/coffre/tools
+dir=$tools/sops-$key
+if [ ! -x "$dir/sops" ] || [ ! -x "$dir/age-keygen" ]; then
+	echo "building the sops command, once; this takes some minutes" >&2
+	mkdir -p "$tools"
+	tmp=$(mktemp -d "$tools/building.XXXXXX")
+	trap 'rm -rf "$tmp"' EXIT
+	go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$tmp/" \
+		github.com/getsops/sops/v3/cmd/sops filippo.io/age/cmd/age-keygen >&2
+	chmod 755 "$tmp"
+	# Whoever renames first wins; the others' builds are the same.
+	mv -T "$tmp" "$dir" 2>/dev/null || [ -x "$dir/sops" ]
+fi
+echo "$dir"
