@@ -36,7 +36,7 @@ const (
 // makes: platform is empty there, and images come from registries.
 var (
 	platform     = os.Getenv("COFFRE_E2E_PLATFORM")
-	coffreImage  = "e2e.local/coffre:1"
+	coffreImage  = "ghcr.io/coffre-csi/coffre:e2e" // the name that the chart has
 	busyboxImage = "e2e.local/busybox:1"
 	faultyImage  = "e2e.local/faultyprovider:1"
 	driverChart  = filepath.Join(platform, "driver-chart")

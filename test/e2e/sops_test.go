@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"testing"
 )
@@ -24,23 +22,15 @@ func newAgeKey() (ageKey, error) {
 	return ageKey{private: private, public: regexp.MustCompile(`age1[a-z0-9]+`).FindString(private)}, nil
 }
 
-// encrypt makes a SOPS document for the key, by the stock tool.
+// encrypt makes a SOPS document for the key, by the stock tool. (The package
+// sopstest does it for other tests, and needs a testing.TB; the first
+// documents here are made before any test runs.)
 func encrypt(plain object) (string, error) {
-	folder, err := os.MkdirTemp("", "coffre-e2e-")
+	text, err := json.Marshal(plain) // JSON is YAML
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(folder)
-	// JSON is YAML, and sops goes by the file's name.
-	file := filepath.Join(folder, "plain.yaml")
-	text, err := json.Marshal(plain)
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return "", err
-	}
-	return command("", "sops", "encrypt", "--age", key.public, file)
+	return command(string(text), "sops", "encrypt", "--age", key.public, "--input-type", "yaml", "--output-type", "yaml", "--filename-override", "plain.yaml")
 }
 
 // platformDocuments are the files of the store "documents", one for each test
