@@ -14,6 +14,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 // An example with a file at the top, one in nested folders, a link and a
@@ -113,13 +115,20 @@ func TestCoffreIsPackedForEveryPlatformTheSameEachTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range platforms {
-			if _, err := os.Stat(filepath.Join(out, "coffre-linux-"+p.Architecture+".tar")); err != nil {
+			img, err := tarball.ImageFromPath(filepath.Join(out, "coffre-linux-"+p.Architecture+".tar"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate.Image(img); err != nil {
 				t.Error(err)
 			}
 		}
 		index, err := layout.ImageIndexFromPath(filepath.Join(out, "coffre-oci"))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := validate.Index(index); err != nil {
+			t.Error(err)
 		}
 		top, err := index.IndexManifest()
 		if err != nil {
