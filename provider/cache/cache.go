@@ -352,9 +352,6 @@ func (r *round) queryError(q plan.Query, from *opened, err error) error {
 	if e.Store == "" {
 		e.Store = from.config.Name
 	}
-	if e.Ref == (store.Ref{}) && from.err == nil {
-		e.Ref = q.Ref
-	}
 	return &QueryError{Field: q.Field, Query: q, Err: &e}
 }
 

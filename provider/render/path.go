@@ -3,6 +3,7 @@ package render
 import (
 	"path"
 	"strings"
+	"unicode/utf8"
 )
 
 // PathFault says what is wrong with a file's path by the driver's own rules
@@ -16,6 +17,8 @@ func PathFault(p string) string {
 		return "is absolute; files stand below the volume"
 	case len(p) > 4096:
 		return "is longer than 4096 bytes"
+	case !utf8.ValidString(p):
+		return "is not UTF-8"
 	case strings.ContainsRune(p, 0):
 		return "holds a NUL byte"
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -34,6 +35,9 @@ func (r *Refresh) UnmarshalText(text []byte) error {
 	*r = Refresh(d)
 	return nil
 }
+
+// Duration is the refresh time as a duration; Never where there is none.
+func (r Refresh) Duration() time.Duration { return time.Duration(r) }
 
 // common are the fields that every kind has. In a platform's store all of them
 // may stand; see inlineFields.
@@ -84,18 +88,41 @@ func (ks Kinds) ParseStores(text string) (map[string]*Config, error) {
 	}
 	var d strict.Decoder
 	var file struct {
-		Stores entries `yaml:"stores"`
+		Stores mapping `yaml:"stores"`
 	}
 	d.Decode(root, "", &file)
-	for _, e := range file.Stores {
-		at := strict.Join("stores", e.name)
-		if !storeName.MatchString(e.name) {
-			d.Add(e.node, at, "is no store name: lower-case letters, digits, - and . only, at most 63")
-			continue
-		}
-		configs[e.name] = ks.decode(&d, e.node, at, e.name, false)
+	if file.Stores.Node != nil {
+		configs = ks.DecodeStores(&d, file.Stores.Node)
 	}
 	return configs, d.Errors.OrNil()
+}
+
+// DecodeStores reads the mapping of name to store, wherever it stands.
+func (ks Kinds) DecodeStores(d *strict.Decoder, n *yaml.Node) map[string]*Config {
+	var stores map[string]mapping
+	d.Decode(n, "stores", &stores)
+	configs := map[string]*Config{}
+	for _, name := range slices.Sorted(maps.Keys(stores)) {
+		at, node := strict.Join("stores", name), stores[name].Node
+		if !storeName.MatchString(name) {
+			d.Add(node, at, "is no store name: lower-case letters, digits, - and . only, at most 63")
+			continue
+		}
+		configs[name] = ks.decode(d, node, at, name, false)
+	}
+	return configs
+}
+
+// mapping keeps a node to be decoded later, once it is known what it is.
+type mapping struct{ *yaml.Node }
+
+// UnmarshalNode implements strict.NodeUnmarshaler.
+func (m *mapping) UnmarshalNode(n *yaml.Node, path string, d *strict.Decoder) {
+	if n.Kind != yaml.MappingNode {
+		d.Add(n, path, "must be a mapping")
+		n = &yaml.Node{Kind: yaml.MappingNode, Line: n.Line}
+	}
+	m.Node = n
 }
 
 // ParseInline reads a store written in a SecretProviderClass; path is the
@@ -111,32 +138,6 @@ func (ks Kinds) ParseInline(text, path string) (*Config, strict.Errors) {
 	var d strict.Decoder
 	c := ks.decode(&d, root, path, "inline", true)
 	return c, d.Errors
-}
-
-// entries keep the node of each store, to be decoded by its kind.
-type entries []namedNode
-
-type namedNode struct {
-	name string
-	node *yaml.Node
-}
-
-// UnmarshalNode implements strict.NodeUnmarshaler.
-func (es *entries) UnmarshalNode(n *yaml.Node, path string, d *strict.Decoder) {
-	if n.Kind != yaml.MappingNode {
-		d.Add(n, path, "must be a mapping of names to stores")
-		return
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		name := n.Content[i].Value
-		if seen[name] {
-			d.Add(n.Content[i], strict.Join(path, name), "stands here twice")
-			continue
-		}
-		seen[name] = true
-		*es = append(*es, namedNode{name, n.Content[i+1]})
-	}
 }
 
 // decode reads one store: the common fields and its kind's own, from one mapping.
@@ -156,9 +157,6 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 	settings := kind.Settings()
 	before := len(d.Errors)
 	d.Decode(n, at, &c, settings)
-	if len(d.Errors) > before {
-		return nil
-	}
 	bad := func(field, format string, args ...any) {
 		d.Add(n, strict.Join(at, field), format, args...)
 	}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+	"k8s.io/klog/v2"
+
+	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/strict"
+)
+
+// serveOptions are the flags of coffre serve.
+type serveOptions struct {
+	providersDir, dialects, stores      string
+	metricsAddr, healthAddr, pprofAddr  string
+	kubeconfig, loggingFormat           string
+	mountTimeout, shutdownTimeout, poll time.Duration
+	cacheEntries                        int
+	cacheBytes                          int64
+}
+
+func serve(ctx context.Context, args []string, std stdio) error {
+	var o serveOptions
+	fs := newFlags("serve", std, "[FLAG…]")
+	fs.StringVar(&o.providersDir, "providers-dir", "/var/run/secrets-store-csi-providers", "folder of the driver's provider sockets")
+	fs.StringVar(&o.dialects, "dialects", "coffre", "syntaxes to serve, one socket each, separated by commas")
+	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores; read again whenever it changes. Without it only inline stores work")
+	fs.StringVar(&o.metricsAddr, "metrics-addr", "", "address of /metrics, as :8081; empty for none")
+	fs.StringVar(&o.healthAddr, "health-addr", "", "address of /healthz and /readyz, as :8082; empty for none")
+	fs.StringVar(&o.pprofAddr, "pprof-addr", "", "loopback address of /debug/pprof, as 127.0.0.1:6060; empty for none")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server, where a store needs it; in the cluster by default")
+	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
+	fs.DurationVar(&o.mountTimeout, "mount-timeout", provider.DefaultMountTimeout, "deadline of one mount; kubelet waits two minutes")
+	fs.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 20*time.Second, "how long mounts under way may take after SIGTERM")
+	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
+	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
+	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
+	klog.InitFlags(fs)
+	rest, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usageError(fs, "%q is no flag", rest[0])
+	}
+	if err := setLogFormat(o.loggingFormat, std); err != nil {
+		return usageError(fs, "%v", err)
+	}
+	if o.mountTimeout <= 0 || o.mountTimeout > 110*time.Second {
+		return usageError(fs, "--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
+	}
+	if err := loopbackOnly(o.pprofAddr); err != nil {
+		return usageError(fs, "%v", err)
+	}
+	return o.run(ctx)
+}
+
+func setLogFormat(format string, std stdio) error {
+	switch format {
+	case "text":
+	case "json":
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
+	default:
+		return fmt.Errorf("--logging-format %q is neither text nor json", format)
+	}
+	return nil
+}
+
+// loopbackOnly refuses an address for profiles that others can reach: a heap
+// profile's neighbours are secrets.
+func loopbackOnly(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("--pprof-addr: %v", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
+	}
+	return nil
+}
+
+func (o serveOptions) run(ctx context.Context) error {
+	metrics := provider.NewMetrics(version)
+	kinds := provider.Kinds()
+	stores := store.NewSet(kinds)
+	if o.stores != "" {
+		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
+			return fmt.Errorf("%s: %w", o.stores, err)
+		}
+	}
+	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
+
+	names, err := dialectNames(o.dialects, provider.Dialects(kinds))
+	if err != nil {
+		return err
+	}
+	var sockets []*provider.Socket
+	var servers []*grpc.Server
+	unlink := func() {
+		for _, s := range sockets {
+			if err := s.Unlink(); err != nil {
+				klog.ErrorS(err, "socket file stays", "path", s.Path())
+			}
+		}
+	}
+	for _, name := range names {
+		socket, err := provider.Listen(o.providersDir, name)
+		if err != nil {
+			unlink()
+			return err
+		}
+		sockets = append(sockets, socket)
+		servers = append(servers, provider.NewServer(&provider.Service{
+			Provider: &provider.Provider{Name: name, Dialect: provider.Dialects(kinds)[name], Secrets: secrets, Audit: provider.AuditLog(name)},
+			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
+		}))
+	}
+	defer unlink()
+	return o.serveAll(ctx, sockets, servers, unlink, metrics)
+}
+
+// serveAll serves until ctx ends or something that must be served cannot be.
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, unlink func(), metrics *provider.Metrics) error {
+	paths := make([]string, len(sockets))
+	for i, s := range sockets {
+		paths[i] = s.Path()
+	}
+	health, err := provider.NewHealth(paths)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(servers)+3)
+	for i, g := range servers {
+		go func() { failed <- g.Serve(sockets[i]) }()
+	}
+	metricsMux := http.NewServeMux()
+	metricsMux.Handle("GET /metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
+	for addr, handler := range map[string]http.Handler{"metrics " + o.metricsAddr: metricsMux, "health " + o.healthAddr: health.Handler(), "pprof " + o.pprofAddr: profiles()} {
+		what, addr, _ := strings.Cut(addr, " ")
+		if addr == "" {
+			continue
+		}
+		// Listening here makes an address that is taken a failure to start.
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		klog.InfoS("serving", "what", what, "address", l.Addr().String())
+		h := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		defer h.Close()
+		go func() { failed <- h.Serve(l) }()
+	}
+	health.SetReady(true)
+	klog.InfoS("serving", "what", "driver", "sockets", paths, "version", version)
+
+	select {
+	case err = <-failed:
+		klog.ErrorS(err, "stopping: something could not be served on")
+	case <-ctx.Done():
+		klog.InfoS("stopping", "mountsUnderWayMayTake", o.shutdownTimeout.String())
+	}
+	health.SetReady(false)
+	unlink()
+	stop(servers, o.shutdownTimeout)
+	klog.Flush()
+	return err
+}
+
+// stop lets mounts under way finish, for so long.
+func stop(servers []*grpc.Server, patience time.Duration) {
+	timer := time.AfterFunc(patience, func() {
+		for _, g := range servers {
+			g.Stop()
+		}
+	})
+	defer timer.Stop()
+	var all sync.WaitGroup
+	for _, g := range servers {
+		all.Go(g.GracefulStop)
+	}
+	all.Wait()
+}
+
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// reportReload logs and counts every attempt to read the store configuration,
+// one line a mistake.
+func reportReload(path string, stores *store.Set, metrics *provider.Metrics) func(error) {
+	return func(err error) {
+		metrics.Reloaded(err, stores.Len())
+		mistakes := strict.Errors{}
+		switch {
+		case err == nil:
+			klog.InfoS("store configuration loaded", "file", path, "stores", stores.Len())
+		case errors.As(err, &mistakes):
+			for _, m := range mistakes {
+				klog.ErrorS(nil, "store configuration refused; the last good one stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
+			}
+		default:
+			klog.ErrorS(err, "store configuration cannot be read; the last good one stays", "file", path)
+		}
+	}
+}
+
+// dialectNames reads --dialects.
+func dialectNames(list string, known map[string]provider.Dialect) ([]string, error) {
+	var names []string
+	for name := range strings.SplitSeq(list, ",") {
+		if name = strings.TrimSpace(name); name == "" || slices.Contains(names, name) {
+			continue
+		}
+		if known[name] == nil {
+			all := slices.Sorted(maps.Keys(known))
+			hint := "known: " + strings.Join(all, ", ")
+			if near := strict.Nearest(name, all); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			return nil, fmt.Errorf("--dialects: %q is no dialect; %s", name, hint)
+		}
+		names = append(names, name)
+	}
+	if names == nil {
+		return nil, errors.New("--dialects names none")
+	}
+	return names, nil
+}

@@ -1,0 +1,74 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// Failure is a Mount that failed, with the gRPC code that it is answered with.
+//
+// Five codes are never among them: after Canceled, DeadlineExceeded,
+// Unavailable, ResourceExhausted or Aborted kubelet keeps the volume's
+// directory, the driver takes the retry for a republish that is not due, and
+// the pod starts with an empty volume (contracts: driver, rotation 2).
+type Failure struct {
+	Code codes.Code
+	Err  error
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// maxMessage keeps an answer's text to what events and logs can hold.
+const maxMessage = 4096
+
+// GRPCStatus makes grpc answer with the failure's own code.
+func (f *Failure) GRPCStatus() *status.Status {
+	text := strings.ToValidUTF8(f.Err.Error(), "\uFFFD")
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "… (more was left out)"
+	}
+	return status.New(f.Code, text)
+}
+
+// invalid is a SecretProviderClass, or a value for it, that cannot work as it is.
+func invalid(err error) error { return &Failure{codes.InvalidArgument, err} }
+
+// unanswered is a store's failure: the code is that of its first error.
+func unanswered(err error) error {
+	code := codes.Internal
+	switch store.ReasonOf(err) {
+	case store.NotFound:
+		code = codes.NotFound
+	case store.Denied:
+		code = codes.PermissionDenied
+	case store.Invalid:
+		code = codes.InvalidArgument
+	case store.Precondition:
+		code = codes.FailedPrecondition
+	}
+	return &Failure{code, err}
+}
+
+// internal is a fault of Coffre's own, or of the node.
+func internal(err error) error { return &Failure{codes.Internal, err} }
+
+// safe makes sure that an error leaves with one of the codes above.
+func safe(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f := new(Failure); errors.As(err, &f) {
+		return &Failure{f.Code, err}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("the mount was not done in time")
+	}
+	return internal(err)
+}

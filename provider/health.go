@@ -1,0 +1,61 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+// Health answers the probes of kubelet.
+type Health struct {
+	sockets []string
+	ready   atomic.Bool
+	clients []pb.CSIDriverProviderClient
+}
+
+// NewHealth watches over the sockets at the given paths.
+func NewHealth(sockets []string) (*Health, error) {
+	h := &Health{sockets: sockets}
+	for _, path := range sockets {
+		conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+		if err != nil {
+			return nil, err
+		}
+		h.clients = append(h.clients, pb.NewCSIDriverProviderClient(conn))
+	}
+	return h, nil
+}
+
+// SetReady says that the sockets are served, or no longer.
+func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
+
+// Handler serves /readyz, ready while the sockets are served, and /healthz,
+// which calls Version through each of them as the driver would.
+func (h *Health) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !h.ready.Load() {
+			http.Error(w, "the sockets are not served", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		for i, c := range h.clients {
+			if _, err := c.Version(ctx, &pb.VersionRequest{Version: apiVersion}); err != nil {
+				http.Error(w, fmt.Sprintf("%s: %v", h.sockets[i], err), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}

@@ -1,0 +1,88 @@
+package provider
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics are the provider's Prometheus metrics. Every label has few values:
+// dialects, gRPC codes, results, and the names of the stores that the platform
+// configured.
+type Metrics struct {
+	Registry *prometheus.Registry
+
+	mounts       *prometheus.CounterVec
+	mountSeconds *prometheus.HistogramVec
+	panics       prometheus.Counter
+	fetches      *prometheus.CounterVec
+	cacheEntries prometheus.Gauge
+	cacheBytes   prometheus.Gauge
+	reloads      *prometheus.CounterVec
+	reloaded     prometheus.Gauge
+	stores       prometheus.Gauge
+}
+
+// NewMetrics makes the metrics of one provider process of the given build.
+func NewMetrics(build string) *Metrics {
+	m := &Metrics{
+		Registry: prometheus.NewRegistry(),
+		mounts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_mounts_total",
+			Help: "Mounts answered, by dialect and gRPC code."}, []string{"dialect", "code"}),
+		mountSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "coffre_mount_duration_seconds",
+			Help:    "Time to answer a Mount, by dialect and gRPC code.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}}, []string{"dialect", "code"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "coffre_panics_total",
+			Help: "Mounts that ended in a panic, which was recovered. Each is a fault of Coffre."}),
+		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_fetches_total",
+			Help: "Secrets asked for, by store and result: hit, miss, stale, error."}, []string{"store", "result"}),
+		cacheEntries: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_entries",
+			Help: "Secrets in the cache."}),
+		cacheBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_bytes",
+			Help: "Bytes of values and keys in the cache."}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_configuration_reloads_total",
+			Help: "Store configurations read, by result: ok, or error where the last good one stays."}, []string{"result"}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_configuration_last_reload_successful",
+			Help: "1 where the store configuration in force is the one in the file, 0 where a broken edit was refused."}),
+		stores: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_configured_stores",
+			Help: "Stores in the configuration in force."}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
+		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
+	info.Set(1)
+	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.cacheEntries, m.cacheBytes, m.reloads, m.reloaded, m.stores, info,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Mounted implements Observer.
+func (m *Metrics) Mounted(dialect, code string, took time.Duration) {
+	m.mounts.WithLabelValues(dialect, code).Inc()
+	m.mountSeconds.WithLabelValues(dialect, code).Observe(took.Seconds())
+}
+
+// Panicked implements Observer.
+func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// Fetched implements cache.Metrics.
+func (m *Metrics) Fetched(store, result string) { m.fetches.WithLabelValues(store, result).Inc() }
+
+// Size implements cache.Metrics.
+func (m *Metrics) Size(entries int, bytes int64) {
+	m.cacheEntries.Set(float64(entries))
+	m.cacheBytes.Set(float64(bytes))
+}
+
+// Reloaded counts an attempt to load the store configuration, which left
+// stores in force.
+func (m *Metrics) Reloaded(err error, stores int) {
+	result, good := "ok", 1.0
+	if err != nil {
+		result, good = "error", 0
+	}
+	m.reloads.WithLabelValues(result).Inc()
+	m.reloaded.Set(good)
+	m.stores.Set(float64(stores))
+}

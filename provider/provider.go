@@ -1,0 +1,93 @@
+// Package provider serves the Secrets Store CSI driver: a Mount goes through
+// it from top to bottom, one named step after another, and nobody downstream
+// calls back up. provider.go is the way of a Mount; server.go speaks gRPC on
+// one socket a dialect; socket.go owns the socket files; errors.go turns
+// failures into the codes that the driver and kubelet treat well.
+package provider
+
+import (
+	"context"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/plan"
+	"github.com/coffre-csi/coffre/provider/render"
+	"github.com/coffre-csi/coffre/provider/request"
+)
+
+// A Dialect reads the SecretProviderClass parameters of one syntax. It does no
+// I/O; its errors name the parameter and the index.
+type Dialect interface {
+	Plan(request.Request) (plan.Plan, error)
+}
+
+// Explainer is a Dialect that words failures as the users of its own provider
+// know them.
+type Explainer interface {
+	Explain(error) error
+}
+
+// Secrets answers a plan's queries: the cache.
+type Secrets interface {
+	Get(ctx context.Context, id auth.Identity, queries []plan.Query) ([]plan.Answer, error)
+}
+
+// Provider answers Mounts of one dialect.
+type Provider struct {
+	Name    string // the dialect's, for metrics and audit
+	Dialect Dialect
+	Secrets Secrets
+	Audit   func(request.Request, []plan.Answer) // told of every delivery
+}
+
+// Response is what the driver writes: files sorted by path, and at least one
+// object version.
+type Response struct {
+	Files    []render.File
+	Versions []Version
+}
+
+// Version is one object version of the pod's status.
+type Version struct{ ID, Version string }
+
+// Mount answers one request, all or nothing.
+func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, error) {
+	asked, err := p.Dialect.Plan(req) // what is asked for
+	if err != nil {
+		return Response{}, p.explain(invalid(err))
+	}
+	answers, err := p.Secrets.Get(ctx, req.Identity, asked.Queries()) // what the stores hold
+	if err != nil {
+		return Response{}, p.explain(unanswered(err))
+	}
+	files, err := render.Files(asked, answers) // what the pod sees
+	if err != nil {
+		return Response{}, p.explain(invalid(err))
+	}
+	p.Audit(req, answers)
+	return respond(asked, files, req.Mode), nil
+}
+
+func (p *Provider) explain(err error) error {
+	if e, ok := p.Dialect.(Explainer); ok {
+		return e.Explain(err)
+	}
+	return err
+}
+
+// EmptyFile stands in the volume where every object was optional and missing:
+// an answer with no file leaves the files of the last one standing.
+const EmptyFile = ".coffre-empty"
+
+func respond(asked plan.Plan, files []render.File, mode int32) Response {
+	if len(files) == 0 && len(asked.Objects) > 0 {
+		files = []render.File{{Path: EmptyFile, Mode: mode, ID: EmptyFile, Version: "1"}}
+	}
+	r := Response{Files: files, Versions: make([]Version, 0, len(files)+1)}
+	for _, f := range files {
+		r.Versions = append(r.Versions, Version{f.ID, f.Version})
+	}
+	if len(r.Versions) == 0 { // the driver refuses an answer without any
+		r.Versions = append(r.Versions, Version{"no-objects", "1"})
+	}
+	return r
+}

@@ -1,0 +1,126 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/klog/v2"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	"github.com/coffre-csi/coffre/provider/request"
+)
+
+// DefaultMountTimeout is the deadline of one Mount: well under the two minutes
+// that kubelet waits.
+const DefaultMountTimeout = 60 * time.Second
+
+// MaxResponse is the most bytes that an answer may have on the wire. The
+// driver takes 4 MiB and fails a larger one with ResourceExhausted, which
+// leaves the pod with an empty volume.
+const MaxResponse = 4<<20 - 256<<10
+
+// apiVersion is the driver's name for the protocol.
+const apiVersion = "v1alpha1"
+
+// Observer is told of every Mount's end: its dialect, code and duration.
+type Observer interface {
+	Mounted(dialect, code string, took time.Duration)
+	Panicked()
+}
+
+// Service is the driver's CSIDriverProvider for one dialect.
+type Service struct {
+	pb.UnimplementedCSIDriverProviderServer
+	Provider *Provider
+	Build    string        // the version of this build
+	Timeout  time.Duration // of one Mount
+	Observer Observer
+}
+
+// Version answers the driver's health check.
+func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
+	return &pb.VersionResponse{Version: apiVersion, RuntimeName: "coffre", RuntimeVersion: s.Build}, nil
+}
+
+// Mount answers one mount or republish. Whatever goes wrong, it answers with a
+// code after which kubelet and the driver try again from the start.
+func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.MountResponse, err error) {
+	began := time.Now()
+	var req request.Request
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			s.Observer.Panicked()
+			klog.ErrorS(nil, "mount panicked", "dialect", s.Provider.Name, "panic", panicText(p), "stack", string(debug.Stack()))
+			out, err = nil, internal(errors.New("the provider's code failed on this request; its log says where. This is a fault of Coffre"))
+		}
+		err = safe(err)
+		s.observe(req, err, time.Since(began))
+	}()
+	if req, err = request.Parse(in); err != nil {
+		return nil, invalid(err)
+	}
+	r, err := s.Provider.Mount(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	out = r.proto()
+	if n := proto.Size(out); n > MaxResponse {
+		return nil, invalid(fmt.Errorf("the answer would be %d bytes; the driver takes %d: leave some objects out, or use several volumes", n, MaxResponse))
+	}
+	return out, nil
+}
+
+// observe counts a Mount, and logs one that failed: the driver masks errors of
+// a republish, so that this line and the metric are all that shows them.
+func (s *Service) observe(req request.Request, err error, took time.Duration) {
+	if err == nil {
+		s.Observer.Mounted(s.Provider.Name, "OK", took)
+		return
+	}
+	f := err.(*Failure)
+	s.Observer.Mounted(s.Provider.Name, f.Code.String(), took)
+	klog.ErrorS(nil, "mount failed", "dialect", s.Provider.Name, "code", f.Code.String(), "error", f.GRPCStatus().Message(),
+		"namespace", req.Identity.Namespace, "pod", req.Identity.Pod.Name, "serviceAccount", req.Identity.ServiceAccount, "secretProviderClass", req.Class)
+}
+
+// proto is the response as the driver reads it.
+func (r Response) proto() *pb.MountResponse {
+	out := &pb.MountResponse{
+		ObjectVersion: make([]*pb.ObjectVersion, len(r.Versions)),
+		Files:         make([]*pb.File, len(r.Files)),
+	}
+	for i, v := range r.Versions {
+		out.ObjectVersion[i] = &pb.ObjectVersion{Id: v.ID, Version: v.Version}
+	}
+	for i, f := range r.Files {
+		out.Files[i] = &pb.File{Path: f.Path, Mode: f.Mode, Contents: f.Contents}
+	}
+	return out
+}
+
+// panicText is a panic's own text where the runtime made it; anything else may
+// hold a part of the request.
+func panicText(p any) string {
+	if e, ok := p.(runtime.Error); ok {
+		return e.Error()
+	}
+	return fmt.Sprintf("a %T", p)
+}
+
+// NewServer makes a gRPC server for one dialect's service.
+func NewServer(s *Service) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(5<<20), // the request.Parse bounds, and their JSON escapes
+		grpc.MaxConcurrentStreams(1024),
+	)
+	pb.RegisterCSIDriverProviderServer(g, s)
+	return g
+}
