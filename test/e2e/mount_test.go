@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -113,9 +114,10 @@ func TestDeletedPodLeavesNoMount(t *testing.T) {
 
 	log, err := kubectl("-n", system, "logs", "-l", driverLabel, "-c", "secrets-store", "--tail=-1")
 	must(t, err)
-	for line := range strings.Lines(log) {
-		if strings.HasPrefix(line, "E") && strings.Contains(line, "failed to clean and unmount target path") {
-			t.Error(line)
+	// An entry of the log begins with its level and may have several lines.
+	for _, entry := range regexp.MustCompile(`(?m)^[IWEF]\d{4} `).Split(log, -1) {
+		if strings.Contains(entry, "failed to clean and unmount target path") && strings.Contains(entry, uid) {
+			t.Error(entry)
 		}
 	}
 }

@@ -53,12 +53,6 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	if got := strings.Fields(left); !slices.Equal(got, want) {
 		t.Errorf("the providers' folder holds %q, and should hold %q", got, want)
 	}
-	ns := newNamespace(t, "e2e-uninstalled")
-	ns.apply(
-		secretProviderClass{name: "shop", parameters: platformStore("documents", "- {name: shop.yaml, file: shop.yaml}")}.object(),
-		pod{name: "late", classes: []string{"shop"}}.object(),
-	)
-	ns.awaitEvent("late", "provider not found")
 }
 
 // list formats the objects of a kind, in all namespaces, one a line.
