@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,15 +54,14 @@ func (d *document) keys() []string {
 	if d.format == Binary {
 		return nil
 	}
-	var keys []string
-	for _, k := range topKeys(d.data) {
-		// INI's DEFAULT is there always, and mostly empty.
-		if steps, err := findTop(d.data, k); d.format == INI && err == nil {
-			if section, is := at(d.data, steps).(mapping); is && len(topKeys([]mapping{section})) == 0 {
-				continue
+	keys := topKeys(d.data)
+	if d.format == INI {
+		// DEFAULT is there always, and mostly empty.
+		if i, err := step(d.data[0], "DEFAULT"); err == nil {
+			if section, is := d.data[0][i].value.(mapping); is && len(topKeys([]mapping{section})) == 0 {
+				keys = slices.DeleteFunc(keys, func(k string) bool { return k == "DEFAULT" })
 			}
 		}
-		keys = append(keys, k)
 	}
 	return keys
 }

@@ -55,6 +55,18 @@ func (r *reader) identities() (identities, error) {
 	return ids, nil
 }
 
+// maxOutput bounds what one Fetch gives: nested names may overlap, so that
+// values can be larger together than the document is.
+const maxOutput = 8 << 20 // bytes
+
+// add counts a secret's bytes into total.
+func add(total *int, s store.Secret) error {
+	if *total += len(s.Value); *total > maxOutput {
+		return store.Errorf(store.Invalid, "more than %d MiB of values were asked for at once", maxOutput>>20)
+	}
+	return nil
+}
+
 // opened is a document in the clear.
 type opened struct {
 	*document
@@ -171,12 +183,16 @@ func (s *single) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, err
 	if failed != nil {
 		return nil, failed
 	}
+	total := 0
 	for i, ref := range refs {
 		if errs[i] != nil {
 			continue
 		}
 		if secrets[i], failed = o.secret(ref, ref.Name); failed != nil {
 			errs[i] = failed
+		}
+		if err := add(&total, secrets[i]); err != nil {
+			return nil, err
 		}
 	}
 	return secrets, errs.OrNil()

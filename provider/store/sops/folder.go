@@ -67,6 +67,7 @@ func (d *folder) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, e
 		return r.secret(ref, key)
 	}
 
+	total := 0
 	errs, secrets := store.Errors{}, make([]store.Secret, len(refs))
 	for i, ref := range refs {
 		if ctx.Err() != nil {
@@ -78,6 +79,9 @@ func (d *folder) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, e
 			continue
 		}
 		secrets[i] = secret
+		if err := add(&total, secret); err != nil {
+			return nil, err
+		}
 	}
 	return secrets, errs.OrNil()
 }

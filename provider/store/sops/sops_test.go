@@ -320,3 +320,50 @@ func FuzzDocument(f *testing.F) {
 		}
 	})
 }
+
+func TestKeyMayHaveSlashesAtAnyLevel(t *testing.T) {
+	tree := []mapping{{{"a/b", mapping{{"c", 1}, {"d/e", mapping{{"f", 2}}}}}, {"a", mapping{{"b", mapping{{"x", 3}}}}}, {"/", 4}}}
+	for name, want := range map[string]any{"a/b/c": 1, "a/b/d/e/f": 2, "a/b/x": 3, "/": 4} {
+		steps, err := find(tree, name)
+		if err != nil || at(tree, steps) != want {
+			t.Errorf("%s: %v %v", name, steps, err)
+		}
+	}
+	for _, name := range []string{"", "a/b/", "/a", "a//b", "a/b/c/1", strings.Repeat("a/", 5000)} {
+		if _, err := find(tree, name); err == nil {
+			t.Errorf("%.20q was found", name)
+		}
+	}
+}
+
+func TestOverlappingNamesAreBoundedTogether(t *testing.T) {
+	s := newSealer(t)
+	var v any = strings.Repeat("x", 400_000)
+	for range 30 {
+		v = mapping{{"a", v}}
+	}
+	doc := s.yaml(t, s.document(t, YAML, v.(mapping)), "")
+	var names []string
+	for i := range 30 {
+		names = append(names, strings.TrimSuffix(strings.Repeat("a/", i+1), "/"))
+	}
+	if err := fetchError(t, newStore(t, Settings{Document: doc}, s.id.String()), names...); store.ReasonOf(err) != store.Invalid {
+		t.Error(err)
+	}
+	fetch(t, newStore(t, Settings{Document: doc}, s.id.String()), names[:10]...)
+}
+
+func BenchmarkFetchOfTenKeys(b *testing.B) {
+	s := newSealer(b)
+	m, want := mapping{}, []store.Ref{}
+	for i := range 10 {
+		m = append(m, entry{fmt.Sprint("key", i), "some password or other"})
+		want = append(want, store.Ref{Name: fmt.Sprint("key", i)})
+	}
+	r := &reader{settings: Settings{Document: s.yaml(b, s.document(b, YAML, m), "")}, secrets: auth.Secrets{"k": s.id.String()}}
+	for b.Loop() {
+		if _, err := (&single{r}).Fetch(b.Context(), want); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -633,3 +633,17 @@ func TestListGivesTheTopLevelKeys(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestKeysOfSeveralYAMLDocumentsAreFound(t *testing.T) {
+	key := sopstest.NewKey(t)
+	s := newStore(t, Settings{Document: sopstest.Encrypt(t, "yaml", "a: 1\nboth: x\n---\nb:\n  c: 2\nboth: y\n", key.Public)}, key.Secret)
+	for name, want := range map[string]string{"a": "1", "b/c": "2"} {
+		if got := string(fetch(t, s, name)[0].Value); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	var es store.Errors
+	if err := fetchError(t, s, "both"); !errors.As(err, &es) || es[0].Reason != store.Invalid {
+		t.Error(err)
+	}
+}

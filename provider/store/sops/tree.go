@@ -87,62 +87,73 @@ var (
 // keys and list positions, parted by slashes. A key may have slashes itself:
 // the longest one that leads to a value is taken.
 func find(branches []mapping, name string) ([]int, error) {
-	tries := 2 * maxDepth
-	return findPath(name, &tries, func(key string) ([]int, any, error) {
-		steps, err := findTop(branches, key)
-		if err != nil {
-			return nil, nil, err
+	var found candidates
+	for b, m := range branches {
+		if err := found.add(m, name, b); err != nil {
+			return nil, err
 		}
-		return steps, at(branches, steps), nil
-	})
+	}
+	visits := 2 * maxDepth
+	return found.follow(name, &visits)
 }
 
-// findPath finds the longest beginning of name that look knows and the rest
-// of it below that.
-func findPath(name string, tries *int, look func(string) ([]int, any, error)) ([]int, error) {
-	for end := len(name); end >= 0; end = strings.LastIndexByte(name[:end], '/') {
-		if *tries--; *tries < 0 {
+// candidates are the entries that a name may begin with.
+type candidates []candidate
+
+type candidate struct {
+	key   string
+	value any
+	steps []int
+}
+
+// add takes the parts of v that name begins with.
+func (cs *candidates) add(v any, name string, steps ...int) error {
+	switch v := v.(type) {
+	case mapping:
+		for i, e := range v {
+			n := len(e.key)
+			if n > len(name) || name[:n] != e.key || n < len(name) && name[n] != '/' {
+				continue
+			}
+			if _, is := e.value.(comment); is {
+				continue
+			}
+			if slices.ContainsFunc(*cs, func(c candidate) bool { return c.key == e.key }) {
+				return errAmbiguous
+			}
+			*cs = append(*cs, candidate{e.key, e.value, append(slices.Clone(steps), i)})
+		}
+	case list:
+		key, _, _ := strings.Cut(name, "/")
+		if i, err := step(v, key); err == nil {
+			*cs = append(*cs, candidate{key, v[i], append(slices.Clone(steps), i)})
+		}
+	}
+	return nil
+}
+
+// follow gives the steps of the candidate that all of name leads to. visits
+// bounds the ways that are tried.
+func (cs candidates) follow(name string, visits *int) ([]int, error) {
+	slices.SortFunc(cs, func(a, b candidate) int { return len(b.key) - len(a.key) })
+	for _, c := range cs {
+		if len(c.key) == len(name) {
+			return c.steps, nil
+		}
+		if *visits--; *visits < 0 {
 			break
 		}
-		steps, v, err := look(name[:end])
-		if errors.Is(err, errNoSuchKey) {
-			continue
+		rest := name[len(c.key)+1:]
+		var below candidates
+		if err := below.add(c.value, rest); err != nil {
+			return nil, err
 		}
-		if err != nil || end == len(name) {
-			return steps, err
-		}
-		below, err := findPath(name[end+1:], tries, func(key string) ([]int, any, error) {
-			i, err := step(v, key)
-			if err != nil {
-				return nil, nil, err
-			}
-			return []int{i}, child(v, i), nil
-		})
+		steps, err := below.follow(rest, visits)
 		if !errors.Is(err, errNoSuchKey) {
-			return append(steps, below...), err
+			return append(c.steps, steps...), err
 		}
 	}
 	return nil, errNoSuchKey
-}
-
-func findTop(branches []mapping, key string) ([]int, error) {
-	var found []int
-	for b, m := range branches {
-		i, err := step(m, key)
-		switch {
-		case errors.Is(err, errNoSuchKey):
-			continue
-		case err != nil:
-			return nil, err
-		case found != nil:
-			return nil, errAmbiguous
-		}
-		found = []int{b, i}
-	}
-	if found == nil {
-		return nil, errNoSuchKey
-	}
-	return found, nil
 }
 
 // step is the index of the part of v that is called name.

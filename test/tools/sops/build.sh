@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
-key=$({ cat go.mod go.sum build.sh; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -c1-16)
+key=$({ cat go.mod go.sum build.sh; go env GOVERSION GOOS GOARCH; } | cksum | tr -d ' ')
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/coffre/tools
 dir=$tools/sops-$key
 if [ ! -x "$dir/sops" ] || [ ! -x "$dir/age-keygen" ]; then
@@ -17,6 +17,6 @@ if [ ! -x "$dir/sops" ] || [ ! -x "$dir/age-keygen" ]; then
 		github.com/getsops/sops/v3/cmd/sops filippo.io/age/cmd/age-keygen >&2
 	chmod 755 "$tmp"
 	# Whoever renames first wins; the others' builds are the same.
-	mv -T "$tmp" "$dir" 2>/dev/null || [ -x "$dir/sops" ]
+	[ -d "$dir" ] || mv "$tmp" "$dir"
 fi
 echo "$dir"
