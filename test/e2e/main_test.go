@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -67,7 +68,7 @@ func TestMain(m *testing.M) {
 	if platform == "" {
 		coffreImage = os.Getenv("COFFRE_E2E_IMAGE")
 		faultyImage = os.Getenv("COFFRE_E2E_FAULTY_IMAGE")
-		busyboxImage = "busybox:1.37.0"
+		busyboxImage = cmp.Or(os.Getenv("COFFRE_E2E_BUSYBOX_IMAGE"), "busybox:1.37.0")
 		driverChart = os.Getenv("COFFRE_E2E_DRIVER_CHART")
 		patience = 5 * time.Minute
 	}
@@ -165,7 +166,8 @@ func installDriver() error {
 }
 
 func installCoffre() error {
-	repository, tag, _ := strings.Cut(coffreImage, ":")
+	colon := strings.LastIndex(coffreImage, ":") // a registry's port has one too
+	repository, tag := coffreImage[:max(colon, 0)], coffreImage[colon+1:]
 	_, err := command("", "helm", "install", coffreName, "../../charts/coffre", "-n", system, "-f", "values/coffre.yaml",
 		"--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
 	return err

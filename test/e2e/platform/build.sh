@@ -106,8 +106,7 @@ containerd=$(part containerd /dev/null)
 driver=$(part driver "${driver_sources[@]}")
 node=$(part node "${node_sources[@]}")
 images=$(part images "${driver_sources[@]}" "${node_sources[@]}" "${image_sources[@]}" "$(command -v busybox)")
-helm=$("$root/build/tools/build.sh" helm)
 
-ln -sf "$kube"/* "$containerd"/* "$helm" "$into/bin/"
+ln -sf "$kube"/* "$containerd"/* "$into/bin/"
 ln -sf "$images"/*.tar "$into/images/"
 ln -sfn "$driver/chart" "$into/driver-chart"
