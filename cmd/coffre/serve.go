@@ -103,7 +103,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	stores := store.NewSet(kinds)
 	if o.stores != "" {
 		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
-			return fmt.Errorf("%s: %w", o.stores, err)
+			return fmt.Errorf("--stores: %w", err)
 		}
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
@@ -219,10 +219,10 @@ func reportReload(path string, stores *store.Set, metrics *provider.Metrics) fun
 			klog.InfoS("store configuration loaded", "file", path, "stores", stores.Len())
 		case errors.As(err, &mistakes):
 			for _, m := range mistakes {
-				klog.ErrorS(nil, "store configuration refused; the last good one stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
+				klog.ErrorS(nil, "store configuration is wrong; what was in force stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
 			}
 		default:
-			klog.ErrorS(err, "store configuration cannot be read; the last good one stays", "file", path)
+			klog.ErrorS(err, "store configuration cannot be read; what was in force stays", "file", path)
 		}
 	}
 }

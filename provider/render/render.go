@@ -5,6 +5,7 @@
 package render
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
@@ -245,12 +246,9 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 		}
 		found := answers[i].Found[0]
 		all = append(all, found)
-		var value any = string(found.Secret.Value)
-		doc, err := parse(found.Secret.Value)
-		if err == nil {
-			if value, err = doc.data(); err != nil {
-				return nil, err
-			}
+		value, err := templateValue(found.Secret.Value)
+		if err != nil {
+			return nil, err
 		}
 		switch keys, isMap := value.(map[string]any); {
 		case source.Alias != "":
@@ -271,6 +269,19 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 		return nil, err
 	}
 	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
+}
+
+// templateValue is a secret as a template sees it: its keys, or its text. One
+// line without braces is text: a password may look like a mapping (a: b) or a
+// variable (a=b).
+func templateValue(value []byte) (any, error) {
+	text := bytes.TrimSpace(value)
+	if bytes.HasPrefix(text, []byte("{")) || bytes.ContainsRune(text, '\n') {
+		if doc, err := parse(text); err == nil {
+			return doc.data()
+		}
+	}
+	return string(value), nil
 }
 
 // version is the store's own version where the file is the value as it is.

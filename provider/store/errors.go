@@ -98,6 +98,15 @@ func (es Errors) Error() string {
 
 func (es Errors) order() []int { return slices.Sorted(maps.Keys(es)) }
 
+// Unwrap gives the single errors, so that errors.As and ReasonOf see the first.
+func (es Errors) Unwrap() []error {
+	errs := make([]error, 0, len(es))
+	for _, i := range es.order() {
+		errs = append(errs, es[i])
+	}
+	return errs
+}
+
 // OrNil is es as an error, nil where nothing failed.
 func (es Errors) OrNil() error {
 	if len(es) == 0 {

@@ -76,7 +76,8 @@ func (ks Kinds) names() []string {
 var storeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
 // ParseStores reads the platform's configuration: a mapping `stores` of name
-// to store. All mistakes are reported, as strict.Errors.
+// to store. All mistakes are reported, as strict.Errors; a store that has one
+// is nil.
 func (ks Kinds) ParseStores(text string) (map[string]*Config, error) {
 	root, err := strict.Parse(text, "")
 	if err != nil {
@@ -106,6 +107,8 @@ func (ks Kinds) DecodeStores(d *strict.Decoder, n *yaml.Node) map[string]*Config
 		at, node := strict.Join("stores", name), stores[name].Node
 		if !storeName.MatchString(name) {
 			d.Add(node, at, "is no store name: lower-case letters, digits, - and . only, at most 63")
+		}
+		if configs[name] = nil; node == nil { // empty: reported already
 			continue
 		}
 		configs[name] = ks.decode(d, node, at, name, false)

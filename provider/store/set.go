@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -41,6 +43,17 @@ func (s *Set) Load(text string) error {
 	}
 	s.configs.Store(&configs)
 	return nil
+}
+
+// LoadUsable replaces the configuration with the stores of text that can be
+// used, and says what is wrong with the others: at start there is no last good
+// configuration, and one team's mistake must not keep a node's other pods from
+// starting.
+func (s *Set) LoadUsable(text string) error {
+	configs, err := s.kinds.ParseStores(text)
+	maps.DeleteFunc(configs, func(_ string, c *Config) bool { return c == nil })
+	s.configs.Store(&configs)
+	return err
 }
 
 // Len is the number of configured stores.
@@ -93,5 +106,5 @@ func unknownStore(name, namespace string, configs map[string]*Config) string {
 	if len(usable) == 0 {
 		return missing + fmt.Sprintf(", and none that namespace %q may use; the platform's chart value stores lists them", namespace)
 	}
-	return missing + "; there are: " + strings.Join(sorted(usable), ", ")
+	return missing + "; there are: " + strings.Join(slices.Sorted(slices.Values(usable)), ", ")
 }

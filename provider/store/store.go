@@ -52,7 +52,14 @@ type Ref struct {
 	Version string // the store's own notion: id, number, alias; "" is the current one
 	Label   string // a stage or label, where the store has them beside versions
 	Type    string // where the store has several kinds of object under one name
+
+	// Failover is what the other regions of a store call it, where that
+	// differs; zero where it does not.
+	Failover Alternate
 }
+
+// Alternate is another name of a secret.
+type Alternate struct{ Name, Version, Label string }
 
 // String is the ref as an error names it: NAME, or NAME@VERSION.
 func (r Ref) String() string {

@@ -3,14 +3,8 @@ package store
 import (
 	"context"
 	"os"
-	"slices"
 	"time"
 )
-
-func sorted(names []string) []string {
-	slices.Sort(names)
-	return names
-}
 
 // Watch loads the configuration in the file at path now, and again whenever
 // its text changes, until ctx ends. Each attempt is told to report; after a
@@ -18,17 +12,14 @@ func sorted(names []string) []string {
 // interval instead of watching it: a ConfigMap volume swaps a symlink two
 // levels up, which file events report differently on every file system.
 //
-// The first attempt's error is returned: a provider should not start on a
-// configuration that it cannot read.
+// A file that cannot be read at first is an error. Mistakes in it are reported,
+// and the stores without any are used: see LoadUsable.
 func (s *Set) Watch(ctx context.Context, path string, interval time.Duration, report func(error)) error {
 	text, err := os.ReadFile(path)
-	if err == nil {
-		err = s.Load(string(text))
-	}
-	report(err)
 	if err != nil {
 		return err
 	}
+	report(s.LoadUsable(string(text)))
 	go s.watch(ctx, path, interval, string(text), report)
 	return nil
 }

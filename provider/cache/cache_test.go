@@ -1,0 +1,481 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/plan"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// world is a store whose secrets, failures and speed a test sets.
+type world struct {
+	mu        sync.Mutex
+	values    map[string]string
+	errs      map[string]*store.Error
+	whole     error
+	slow      time.Duration
+	principal string
+	config    store.Config
+	fetches   [][]string
+	panics    bool
+	opens     atomic.Int32
+}
+
+func newWorld() *world {
+	return &world{values: map[string]string{"a": "1", "b": "2", "c": "3"}, errs: map[string]*store.Error{},
+		config: store.Config{Name: "toy", Kind: "toy", Refresh: time.Minute, Timeout: 10 * time.Second, Digest: "d"}}
+}
+
+func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error) {
+	w.opens.Add(1)
+	if s.Name == "nope" {
+		return store.Config{Name: s.Name}, nil, &store.Error{Reason: store.Denied, Store: s.Name, Text: "may not"}
+	}
+	return w.config, &toy{w, id}, nil
+}
+
+type toy struct {
+	*world
+	id auth.Identity
+}
+
+func (s *toy) Principal() string { return s.principal + s.id.Secrets.Digest() }
+
+func (s *toy) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, r := range refs {
+		names = append(names, r.Name)
+	}
+	s.fetches = append(s.fetches, names)
+	if s.panics {
+		panic("at the disco")
+	}
+	if s.slow > 0 {
+		s.mu.Unlock()
+		select {
+		case <-time.After(s.slow):
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	if s.whole != nil {
+		return nil, s.whole
+	}
+	out, failed := make([]store.Secret, len(refs)), store.Errors{}
+	for i, r := range refs {
+		if e := s.errs[r.Name]; e != nil {
+			failed[i] = e
+		} else if v, ok := s.values[r.Name]; ok {
+			out[i] = store.Secret{Value: store.Value(v + s.id.ServiceAccount), Version: "v" + v}
+		} else {
+			failed[i] = store.Errorf(store.NotFound, "not found")
+		}
+	}
+	return out, failed.OrNil()
+}
+
+func (s *toy) List(_ context.Context, f store.Filter, limit int) ([]store.Ref, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetches = append(s.fetches, []string{"list " + f.Prefix})
+	var refs []store.Ref
+	for _, name := range []string{"a", "b", "c"} {
+		if strings.HasPrefix(name, f.Prefix) {
+			refs = append(refs, store.Ref{Name: name})
+		}
+	}
+	if len(refs) > limit {
+		return nil, store.ErrTooMany
+	}
+	return refs, nil
+}
+
+func (w *world) calls() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.fetches)
+}
+
+var api = auth.Identity{Namespace: "shop", ServiceAccount: "api", Pod: auth.Pod{Name: "api-1", UID: "1"}}
+
+func ask(names ...string) []plan.Query {
+	var qs []plan.Query
+	for i, n := range names {
+		qs = append(qs, plan.Query{Field: fmt.Sprintf("objects[%d]", i), Store: store.Selector{Name: "toy"}, Ref: store.Ref{Name: n}})
+	}
+	return qs
+}
+
+func values(t *testing.T, answers []plan.Answer, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, a := range answers {
+		for _, f := range a.Found {
+			out = append(out, string(f.Secret.Value)+":"+string(f.Origin))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time { return c.now }
+
+func newCache(w *world) (*Cache, *clock) {
+	c := &clock{time.Unix(1_000_000, 0)}
+	return New(w, Options{Now: c.Now}), c
+}
+
+func TestFreshValueIsUsedAndAnOldOneIsReadAgain(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	get := func() string { a, err := c.Get(t.Context(), api, ask("a")); return values(t, a, err) }
+	if got := get(); got != "1api:fetched" {
+		t.Error(got)
+	}
+	w.values["a"] = "9"
+	clock.now = clock.now.Add(time.Minute - 1)
+	if got := get(); got != "1api:hit" {
+		t.Error(got)
+	}
+	clock.now = clock.now.Add(1)
+	if got := get(); got != "9api:fetched" {
+		t.Error(got)
+	}
+	if w.calls() != 2 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
+
+func TestAnObjectsRefreshGoesOverTheStores(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	q := ask("a", "b")
+	q[0].Refresh, q[1].Refresh = time.Second, store.Never
+	for range 3 {
+		if _, err := c.Get(t.Context(), api, q); err != nil {
+			t.Fatal(err)
+		}
+		clock.now = clock.now.Add(time.Hour)
+	}
+	if got := fmt.Sprint(w.fetches); got != "[[a b] [a] [a]]" {
+		t.Error(got)
+	}
+}
+
+func TestNewForceRefreshTextReadsOnce(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	for i, force := range []string{"", "one", "one", "two", "one", ""} {
+		q := ask("a")
+		if q[0].Force = force; force != "" {
+			q[0].Force = "mysql\x00" + force
+		}
+		clock.now = clock.now.Add(time.Second)
+		if _, err := c.Get(t.Context(), api, q); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if w.calls() != 3 {
+		t.Errorf("%d reads: %v", w.calls(), w.fetches)
+	}
+}
+
+func TestAValueNeverCrossesIdentities(t *testing.T) {
+	w := newWorld()
+	c, _ := newCache(w)
+	for _, id := range []auth.Identity{
+		api,
+		{Namespace: "shop", ServiceAccount: "web"},
+		{Namespace: "bank", ServiceAccount: "api"},
+		{Namespace: "shop", ServiceAccount: "api", Secrets: auth.Secrets{"key": "mine"}},
+		{Namespace: "shop\x00api", ServiceAccount: ""},
+	} {
+		a, err := c.Get(t.Context(), id, ask("a"))
+		if got := values(t, a, err); got != "1"+id.ServiceAccount+":fetched" {
+			t.Errorf("%s: %s", id, got)
+		}
+	}
+	other := api
+	other.Pod = auth.Pod{Name: "api-2", UID: "2"}
+	a, err := c.Get(t.Context(), other, ask("a"))
+	if got := values(t, a, err); got != "1api:hit" {
+		t.Errorf("a second pod of one service account: %s", got)
+	}
+	w.principal = "another role"
+	if a, err = c.Get(t.Context(), api, ask("a")); values(t, a, err) != "1api:fetched" {
+		t.Error("a value crossed roles")
+	}
+}
+
+func TestAStoreReadAsTheProviderIsReadOnceForAll(t *testing.T) {
+	w := newWorld()
+	w.config.ProviderIdentity = true
+	c, _ := newCache(w)
+	for _, sa := range []string{"api", "web"} {
+		if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: sa}, ask("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.calls() != 1 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
+
+func TestAnEditedStoreSharesNothingWithTheOldOne(t *testing.T) {
+	w := newWorld()
+	c, _ := newCache(w)
+	for _, digest := range []string{"before", "after"} {
+		w.config.Digest = digest
+		if _, err := c.Get(t.Context(), api, ask("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.calls() != 2 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
+
+func TestWhatOneMountMissesIsOneBatch(t *testing.T) {
+	w := newWorld()
+	c, _ := newCache(w)
+	a, err := c.Get(t.Context(), api, ask("a", "b", "a", "c"))
+	if got := values(t, a, err); got != "1api:fetched 2api:fetched 1api:fetched 3api:fetched" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(w.fetches); got != "[[a b c]]" {
+		t.Error(got)
+	}
+	if w.opens.Load() != 1 {
+		t.Errorf("the store was opened %d times", w.opens.Load())
+	}
+}
+
+func TestConcurrentMissesAreOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = time.Second
+		c := New(w, Options{})
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				a, err := c.Get(t.Context(), api, ask("a", "b"))
+				if got := values(t, a, err); got != "1api:fetched 2api:fetched" {
+					t.Error(got)
+				}
+			})
+		}
+		all.Wait()
+		if w.calls() != 1 {
+			t.Errorf("%d reads", w.calls())
+		}
+	})
+}
+
+func TestACancelledMountLeavesTheReadToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = 5 * time.Second
+		c := New(w, Options{})
+		hasty, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, err := c.Get(hasty, api, ask("a"))
+			if store.ReasonOf(err) != store.Unavailable {
+				t.Errorf("the hasty one got %v", err)
+			}
+		})
+		all.Go(func() {
+			time.Sleep(time.Millisecond)
+			a, err := c.Get(t.Context(), api, ask("a"))
+			if got := values(t, a, err); got != "1api:fetched" {
+				t.Error(got)
+			}
+		})
+		all.Wait()
+		if w.calls() != 1 {
+			t.Errorf("%d reads", w.calls())
+		}
+	})
+}
+
+func TestAHangingStoreCostsItsTimeoutAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = time.Hour
+		c := New(w, Options{})
+		began := time.Now()
+		_, err := c.Get(t.Context(), api, ask("a"))
+		if want := "toy: no answer within 10s; is the store reachable from this node?"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestEveryFailingObjectIsReportedAndNothingIsReturned(t *testing.T) {
+	w := newWorld()
+	w.errs["b"] = store.RefErrorf(store.Denied, store.Ref{Name: "b"}, "access denied: role r lacks toy:Read")
+	c, _ := newCache(w)
+	a, err := c.Get(t.Context(), api, ask("a", "b", "x"))
+	want := "toy: b: access denied: role r lacks toy:Read; toy: x: not found"
+	if err == nil || err.Error() != want || a != nil {
+		t.Errorf("got %v, %v; want %s", a, err, want)
+	}
+	if store.ReasonOf(err) != store.Denied {
+		t.Error(store.ReasonOf(err))
+	}
+}
+
+func TestAStoresOwnFailureIsSaidOnce(t *testing.T) {
+	w := newWorld()
+	w.whole = store.Errorf(store.Precondition, "no key was given")
+	c, _ := newCache(w)
+	_, err := c.Get(t.Context(), api, ask("a", "b", "c"))
+	if err == nil || err.Error() != "toy: no key was given" {
+		t.Error(err)
+	}
+	q := ask("a")
+	q[0].Store.Name = "nope"
+	if _, err = c.Get(t.Context(), api, q); err == nil || err.Error() != "nope: may not" || store.ReasonOf(err) != store.Denied {
+		t.Error(err)
+	}
+}
+
+func TestMissingOptionalSecretIsLeftOutButADeniedOneIsNot(t *testing.T) {
+	w := newWorld()
+	w.errs["b"] = store.Errorf(store.Denied, "access denied")
+	c, _ := newCache(w)
+	q := ask("a", "x", "b")
+	q[1].Optional, q[2].Optional = true, true
+	if _, err := c.Get(t.Context(), api, q); err == nil || err.Error() != "toy: b: access denied" {
+		t.Error(err)
+	}
+	a, err := c.Get(t.Context(), api, q[:2])
+	if got := values(t, a, err); got != "1api:hit" {
+		t.Error(got)
+	}
+}
+
+func TestDeniedSecretIsForgotten(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	if _, err := c.Get(t.Context(), api, ask("a")); err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []store.Reason{store.Denied, store.NotFound} {
+		w.errs["a"] = store.Errorf(reason, "gone")
+		clock.now = clock.now.Add(time.Hour)
+		if _, err := c.Get(t.Context(), api, ask("a")); store.ReasonOf(err) != reason {
+			t.Error(err)
+		}
+		if len(c.entries.items) != 0 || c.entries.bytes != 0 {
+			t.Error("the value is kept")
+		}
+	}
+}
+
+func TestFindIsListedAndThenReadTogether(t *testing.T) {
+	w := newWorld()
+	c, _ := newCache(w)
+	q := []plan.Query{{Field: "objects[0]", Store: store.Selector{Name: "toy"}, Find: &store.Filter{}}}
+	for _, want := range []string{"1api:fetched 2api:fetched 3api:fetched", "1api:hit 2api:hit 3api:hit"} {
+		a, err := c.Get(t.Context(), api, q)
+		if got := values(t, a, err); got != want {
+			t.Error(got)
+		}
+	}
+	if got := fmt.Sprint(w.fetches); got != "[[list ] [a b c]]" {
+		t.Error(got)
+	}
+	q[0].Find = &store.Filter{Prefix: "zzz"}
+	if _, err := c.Get(t.Context(), api, q); err == nil || !strings.Contains(err.Error(), "toy: objects[0]: find matches no secret that service account shop/api may see") {
+		t.Error(err)
+	}
+}
+
+func TestPrefixStandsBeforeEveryNameThatTheStoreSees(t *testing.T) {
+	w := newWorld()
+	w.config.Prefix = "prod/"
+	w.values["prod/a"] = "7"
+	c, _ := newCache(w)
+	a, err := c.Get(t.Context(), api, ask("a"))
+	if got := values(t, a, err); got != "7api:fetched" || a[0].Found[0].Ref.Name != "a" {
+		t.Error(got)
+	}
+	_, err = c.Get(t.Context(), api, ask("b"))
+	if err == nil || err.Error() != "toy: b: not found" {
+		t.Error(err)
+	}
+}
+
+func TestAPanickingStoreFailsItsMountOnly(t *testing.T) {
+	w := newWorld()
+	w.panics = true
+	c, _ := newCache(w)
+	_, err := c.Get(t.Context(), api, ask("a"))
+	if err == nil || strings.Contains(err.Error(), "disco") {
+		t.Error(err)
+	}
+	w.panics = false
+	a, err := c.Get(t.Context(), api, ask("a"))
+	if got := values(t, a, err); got != "1api:fetched" {
+		t.Error(got)
+	}
+}
+
+func TestCacheStaysWithinItsBounds(t *testing.T) {
+	w := newWorld()
+	c := New(w, Options{MaxEntries: 50, MaxBytes: 40_000})
+	for i := range 500 {
+		name := fmt.Sprintf("s%d", i)
+		w.values[name] = strings.Repeat("x", i*10)
+		if _, err := c.Get(t.Context(), api, ask(name)); err != nil {
+			t.Fatal(err)
+		}
+		if n, b := len(c.entries.items), c.entries.bytes; n > 50 || b > 40_000 {
+			t.Fatalf("%d entries, %d bytes", n, b)
+		}
+	}
+	var bytes int64
+	for e := c.entries.order.Front(); e != nil; e = e.Next() {
+		bytes += e.Value.(*item).size()
+	}
+	if bytes != c.entries.bytes || c.entries.order.Len() != len(c.entries.items) || bytes == 0 {
+		t.Errorf("counted %d, kept %d", bytes, c.entries.bytes)
+	}
+	if len(c.calls) != 0 {
+		t.Error("calls are left over")
+	}
+	w.values["huge"] = strings.Repeat("x", 50_000)
+	if _, err := c.Get(t.Context(), api, ask("huge")); err != nil || len(c.entries.items) == 0 {
+		t.Error("a value over the bound must be answered, and must not empty the cache", err)
+	}
+}
+
+func TestErrorsUnwrapToTheirReasons(t *testing.T) {
+	err := error(Errors{&QueryError{Err: store.Errorf(store.NotFound, "x")}})
+	if e := new(store.Error); !errors.As(err, &e) || e.Reason != store.NotFound {
+		t.Error(err)
+	}
+}
