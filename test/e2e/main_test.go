@@ -72,6 +72,26 @@ func TestMain(m *testing.M) {
 		driverChart = os.Getenv("COFFRE_E2E_DRIVER_CHART")
 		patience = 5 * time.Minute
 	}
+	// Somebody's own Coffre must not be taken for the one that is tested here,
+	// and be uninstalled in the end.
+	if _, err := command("", "helm", "status", coffreName, "-n", system); err == nil {
+		fmt.Fprintf(os.Stderr, "e2e: namespace %s has a release %s already\n", system, coffreName)
+		os.Exit(1)
+	}
+	os.Exit(run(m))
+}
+
+// run installs what is tested, runs the tests and, where the cluster stays,
+// tidies up.
+func run(m *testing.M) (status int) {
+	if platform == "" {
+		defer func() {
+			if err := tidy(); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e: the cluster is not as it was:", err)
+				status = 1
+			}
+		}()
+	}
 	if err := install(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: cannot install what is to be tested:", err)
 		for _, args := range [][]string{
@@ -82,16 +102,9 @@ func TestMain(m *testing.M) {
 				fmt.Fprintln(os.Stderr, out)
 			}
 		}
-		os.Exit(1)
+		return 1
 	}
-	status := m.Run()
-	if platform == "" {
-		if err := tidy(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e: the cluster is not as it was:", err)
-			status = 1
-		}
-	}
-	os.Exit(status)
+	return m.Run()
 }
 
 // install installs the driver where there is none, Coffre, and what the tests
@@ -130,7 +143,7 @@ func install() error {
 func tidy() error {
 	_, err := command("", "helm", "uninstall", coffreName, "-n", system, "--ignore-not-found", "--wait")
 	if driverInstalled {
-		_, driverErr := command("", "helm", "uninstall", driverName, "-n", system, "--wait")
+		_, driverErr := command("", "helm", "uninstall", driverName, "-n", system, "--ignore-not-found", "--wait")
 		err = errors.Join(err, driverErr)
 	}
 	_, restErr := kubectl("-n", system, "delete", "--ignore-not-found", "daemonset/"+faultyName, "pod/"+probe, "secret/"+documentsSecret, "secret/"+keySecret)
