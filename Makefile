@@ -5,6 +5,7 @@
 SHELL := /bin/bash
 
 include build/Makefile.inc
+include test/e2e/Makefile.inc
 
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
@@ -32,10 +33,6 @@ unit: ## vet and test every package
 .PHONY: race
 race: ## the same tests under the race detector; needs a C compiler
 	go test -race -timeout 20m ./...
-
-.PHONY: e2e
-e2e: ## a real Kubernetes on this machine, or the cluster of KUBECONFIG
-	test/e2e/run
 
 # Every parser that a tenant can reach. FUZZTIME=5m for a longer look.
 FUZZTIME ?= 10s

@@ -114,6 +114,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	}
 	var sockets []*provider.Socket
 	var servers []*grpc.Server
+	var services []*provider.Service
 	unlink := func() {
 		for _, s := range sockets {
 			if err := s.Unlink(); err != nil {
@@ -128,17 +129,23 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		servers = append(servers, provider.NewServer(&provider.Service{
+		service := &provider.Service{
 			Provider: &provider.Provider{Name: name, Dialect: provider.Dialects(kinds)[name], Secrets: secrets, Audit: provider.AuditLog(name)},
 			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
-		}))
+		}
+		services = append(services, service)
+		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	return o.serveAll(ctx, sockets, servers, unlink, metrics)
+	err = o.serveAll(ctx, sockets, servers, metrics)
+	unlink()
+	stop(servers, services, o.shutdownTimeout)
+	klog.Flush()
+	return err
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
-func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, unlink func(), metrics *provider.Metrics) error {
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics) error {
 	paths := make([]string, len(sockets))
 	for i, s := range sockets {
 		paths[i] = s.Path()
@@ -178,25 +185,39 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 		klog.InfoS("stopping", "mountsUnderWayMayTake", o.shutdownTimeout.String())
 	}
 	health.SetReady(false)
-	unlink()
-	stop(servers, o.shutdownTimeout)
-	klog.Flush()
 	return err
 }
 
-// stop lets mounts under way finish, for so long.
-func stop(servers []*grpc.Server, patience time.Duration) {
-	timer := time.AfterFunc(patience, func() {
+// stop lets mounts under way finish, for so long. gRPC's own graceful stop
+// waits for connections too, some of which (one in the middle of its
+// handshake, say) may never end: a second after its start, with no mount under
+// way, it is cut short.
+func stop(servers []*grpc.Server, services []*provider.Service, patience time.Duration) {
+	graceful := make(chan struct{})
+	go func() {
+		var all sync.WaitGroup
 		for _, g := range servers {
-			g.Stop()
+			all.Go(g.GracefulStop)
 		}
-	})
-	defer timer.Stop()
-	var all sync.WaitGroup
-	for _, g := range servers {
-		all.Go(g.GracefulStop)
+		all.Wait()
+		close(graceful)
+	}()
+	deadline := time.After(patience)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-graceful:
+			return
+		case <-deadline:
+			waiting = false
+		case <-tick.C:
+			waiting = slices.ContainsFunc(services, func(s *provider.Service) bool { return s.UnderWay() > 0 })
+		}
 	}
-	all.Wait()
+	for _, g := range servers {
+		g.Stop()
+	}
 }
 
 func profiles() http.Handler {
