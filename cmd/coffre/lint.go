@@ -47,7 +47,7 @@ func lint(_ context.Context, args []string, std stdio) error {
 	if err != nil {
 		return err
 	}
-	l := linter{kinds: provider.Kinds()}
+	l := linter{kinds: provider.Kinds(environment())}
 	l.dialects = provider.Dialects(l.kinds)
 	l.check(set)
 	slices.SortStableFunc(l.findings, func(a, b finding) int {

@@ -238,7 +238,7 @@ func (o renderOptions) mounter() (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
-	kinds := provider.Kinds()
+	kinds := provider.Kinds(environment())
 	stores := store.NewSet(kinds)
 	if o.stores != "" {
 		text, err := os.ReadFile(o.stores)
