@@ -31,16 +31,24 @@ const (
 	Failed
 )
 
-// How the rate is found (additive increase, multiplicative decrease).
+// How the rate is found: it grows by a share of itself until the service
+// refuses again, which is the ceiling; from then on it is lowered by a factor
+// at every refusal and grows by steps (additive increase, multiplicative
+// decrease).
 const (
-	window      = time.Second      // successes in it are the first estimate
-	firstShare  = 0.5              // of that estimate, to begin with: the service is behind already
-	decrease    = 0.7              // at every later refusal
-	increase    = 0.1              // of the rate after the last refusal, per second
-	minRate     = 2.0              // calls a second
-	content     = 30 * time.Second // without a refusal, and the limit is given up
-	maxHold     = 30 * time.Second // of a Retry-After
-	firstFlight = 32               // calls at once, to begin with; one more for each that is answered
+	window     = time.Second      // successes in it are the first estimate
+	firstShare = 0.5              // of that estimate, to begin with: the service is behind already
+	search     = 0.3              // growth in a second while there is no ceiling, as a share of the rate
+	decrease   = 0.7              // at every refusal after the first
+	increase   = 0.05             // growth in a second below a ceiling, as a share of the rate after the last refusal
+	minRate    = 2.0              // calls a second
+	content    = 30 * time.Second // without a refusal, and the limit is given up
+	maxHold    = 30 * time.Second // of a Retry-After
+
+	// Calls at once, to begin with: what a service that is full already has to
+	// refuse at most. One more for every few that are answered.
+	firstFlight = 24
+	moreFlight  = 0.25
 	minFlight   = 8
 )
 
@@ -62,14 +70,14 @@ type Pacer struct {
 
 	mu       sync.Mutex
 	inFlight int
-	flight   int // how many may be in flight now
+	flight   float64 // how many may be in flight now
 	waiting  int
 	tenants  map[string]*tenant
 	turns    *list.List // of tenants with callers that wait
 	armed    bool       // a timer will dispatch
 
 	rate      float64 // calls a second; 0 is no limit
-	step      float64 // by which the rate grows in a second
+	step      float64 // by which the rate grows in a second; 0 while there is no ceiling
 	tokens    float64
 	filled    time.Time // when tokens were last added
 	hold      time.Time // nothing goes before
@@ -110,7 +118,7 @@ func New(o Options) *Pacer {
 	if o.AfterFunc == nil {
 		o.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
-	return &Pacer{opts: o, flight: min(firstFlight, o.MaxInFlight), tenants: map[string]*tenant{}, turns: list.New()}
+	return &Pacer{opts: o, flight: float64(min(firstFlight, o.MaxInFlight)), tenants: map[string]*tenant{}, turns: list.New()}
 }
 
 // Acquire waits for the caller's turn. It fails where ctx ends first, or with
@@ -180,10 +188,14 @@ func (p *Pacer) Idle() bool {
 
 func (p *Pacer) answered(now time.Time) {
 	p.successes.add(now)
-	p.flight = min(p.flight+1, p.opts.MaxInFlight)
+	p.flight = min(p.flight+moreFlight, float64(p.opts.MaxInFlight))
 	// A rate that nobody is held up by has not been tried out.
 	if p.rate > 0 && p.waiting > 0 {
-		p.rate += p.step / p.rate
+		if p.step == 0 {
+			p.rate += search // a share of the rate in a second, at a rate of calls in it
+		} else {
+			p.rate += p.step / p.rate
+		}
 	}
 }
 
@@ -200,14 +212,13 @@ func (p *Pacer) throttled(now time.Time, epoch int, retryAfter time.Duration) {
 	p.epoch++
 	p.refill(now)
 	if p.rate == 0 {
-		p.rate = firstShare * float64(p.successes.count(now))
+		p.rate, p.step = max(minRate, firstShare*float64(p.successes.count(now))), 0
 	} else {
-		p.rate *= decrease
+		p.rate = max(minRate, p.rate*decrease)
+		p.step = max(increase*p.rate, 0.5)
 	}
-	p.rate = max(p.rate, minRate)
-	p.step = max(increase*p.rate, 1)
 	p.tokens, p.filled = 0, now
-	p.flight = max(p.flight/2, min(minFlight, p.opts.MaxInFlight))
+	p.flight = max(p.flight/2, float64(min(minFlight, p.opts.MaxInFlight)))
 }
 
 // forget gives the limit up where the service has been content.
@@ -234,7 +245,7 @@ func (p *Pacer) dispatch() {
 		p.forget(now)
 		return
 	}
-	for p.waiting > 0 && p.inFlight < p.flight {
+	for p.waiting > 0 && p.inFlight < int(p.flight) {
 		if wait := p.hold.Sub(now); wait > 0 {
 			p.arm(wait)
 			return
