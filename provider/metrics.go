@@ -2,6 +2,7 @@ package provider
 
 import (
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,8 @@ type Metrics struct {
 	mountSeconds *prometheus.HistogramVec
 	panics       prometheus.Counter
 	fetches      *prometheus.CounterVec
+	requests     *prometheus.CounterVec
+	exchanges    *prometheus.CounterVec
 	cacheEntries prometheus.Gauge
 	cacheBytes   prometheus.Gauge
 	reloads      *prometheus.CounterVec
@@ -38,6 +41,10 @@ func NewMetrics(build string) *Metrics {
 			Help: "Mounts that ended in a panic, which was recovered. Each is a fault of Coffre."}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_fetches_total",
 			Help: "Secrets asked for, by store and result: hit, miss, stale, error."}, []string{"store", "result"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_store_requests_total",
+			Help: "Requests to secret managers, by kind of store, operation and the answer's code: ok, none where nothing was answered, or the service's own."}, []string{"kind", "operation", "code"}),
+		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_credential_exchanges_total",
+			Help: "Logins to clouds, by kind and result: ok, denied, throttled, unavailable, invalid, precondition."}, []string{"kind", "result"}),
 		cacheEntries: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_entries",
 			Help: "Secrets in the cache."}),
 		cacheBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_bytes",
@@ -52,7 +59,7 @@ func NewMetrics(build string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
 	info.Set(1)
-	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.cacheEntries, m.cacheBytes, m.reloads, m.reloaded, m.stores, info,
+	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.reloads, m.reloaded, m.stores, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -68,6 +75,20 @@ func (m *Metrics) Panicked() { m.panics.Inc() }
 
 // Fetched implements cache.Metrics.
 func (m *Metrics) Fetched(store, result string) { m.fetches.WithLabelValues(store, result).Inc() }
+
+// maxCode keeps a label to what a service's own error codes look like.
+const maxCode = 64
+
+// Requested implements StoreMetrics.
+func (m *Metrics) Requested(kind, operation, code string) {
+	if len(code) > maxCode {
+		code = "other"
+	}
+	m.requests.WithLabelValues(kind, operation, strings.ToValidUTF8(code, "_")).Inc()
+}
+
+// Exchanged implements StoreMetrics.
+func (m *Metrics) Exchanged(kind, result string) { m.exchanges.WithLabelValues(kind, result).Inc() }
 
 // Size implements cache.Metrics.
 func (m *Metrics) Size(entries int, bytes int64) {

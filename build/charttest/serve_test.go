@@ -11,9 +11,7 @@ import (
 
 // Flags that the chart knows and `coffre serve` does not yet, with what brings
 // them. Such a value stops the pod, and nobody can want it before.
-var pending = map[string]string{
-	"pod-identity-http-timeout": "the stores and the dialect of AWS",
-}
+var pending = map[string]string{}
 
 // A pod whose program refuses a flag never starts, and no rendering shows it.
 func TestEveryArgumentIsAFlagOfServe(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 
+	"github.com/coffre-csi/coffre/auth/kubernetes"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -28,7 +30,8 @@ import (
 type serveOptions struct {
 	providersDir, dialects, stores      string
 	metricsAddr, healthAddr, pprofAddr  string
-	kubeconfig, loggingFormat           string
+	kubeconfig, nodeName, loggingFormat string
+	eksAddonVersion, podIdentityTimeout string
 	mountTimeout, shutdownTimeout, poll time.Duration
 	cacheEntries                        int
 	cacheBytes                          int64
@@ -44,6 +47,9 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.StringVar(&o.healthAddr, "health-addr", "", "address of /healthz and /readyz, as :8082; empty for none")
 	fs.StringVar(&o.pprofAddr, "pprof-addr", "", "loopback address of /debug/pprof, as 127.0.0.1:6060; empty for none")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server, where a store needs it; in the cluster by default")
+	fs.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "the node that this runs on, whose region label is read where no region is configured; by default $NODE_NAME")
+	fs.StringVar(&o.podIdentityTimeout, "pod-identity-http-timeout", "", "how long an answer of the EKS Pod Identity agent may take, as 500ms; empty for 5s")
+	fs.StringVar(&o.eksAddonVersion, "eks-addon-version", "", "version of the EKS add-on that installed this, for the user agent")
 	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	fs.DurationVar(&o.mountTimeout, "mount-timeout", provider.DefaultMountTimeout, "deadline of one mount; kubelet waits two minutes")
 	fs.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 20*time.Second, "how long mounts under way may take after SIGTERM")
@@ -97,9 +103,43 @@ func loopbackOnly(addr string) error {
 	return nil
 }
 
+// environment is what the stores need of this process: nothing below cmd reads
+// the environment, but for the clouds' own SDKs.
+func (o serveOptions) environment(metrics *provider.Metrics) provider.Environment {
+	env := environment()
+	env.Kubernetes.Kubeconfig = o.kubeconfig
+	env.Kubernetes.NodeName = o.nodeName
+	env.AWS.EKSAddonVersion = o.eksAddonVersion
+	env.Metrics = metrics
+	if o.podIdentityTimeout == "" {
+		return env
+	}
+	// The provider whose flag this is goes on with its default; so does this one.
+	d, err := time.ParseDuration(o.podIdentityTimeout)
+	if err != nil || d <= 0 {
+		klog.ErrorS(err, "--pod-identity-http-timeout is no duration above 0; the default is used", "value", o.podIdentityTimeout)
+	} else {
+		env.AWS.PodIdentityTimeout = d
+	}
+	return env
+}
+
+// environment is what every command that reads stores needs.
+func environment() provider.Environment {
+	return provider.Environment{
+		Version: version,
+		Kubernetes: kubernetes.Options{
+			Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT"),
+		},
+		AWS: provider.AWSEnvironment{Region: os.Getenv("AWS_REGION")},
+	}
+}
+
 func (o serveOptions) run(ctx context.Context) error {
 	metrics := provider.NewMetrics(version)
-	kinds := provider.Kinds()
+	env := o.environment(metrics)
+	kinds := provider.Kinds(env)
+	dialects := provider.Dialects(env, kinds)
 	stores := store.NewSet(kinds)
 	if o.stores != "" {
 		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
@@ -108,7 +148,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
 
-	names, err := dialectNames(o.dialects, provider.Dialects(kinds))
+	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
 		return err
 	}
@@ -130,7 +170,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 		sockets = append(sockets, socket)
 		service := &provider.Service{
-			Provider: &provider.Provider{Name: name, Dialect: provider.Dialects(kinds)[name], Secrets: secrets, Audit: provider.AuditLog(name)},
+			Provider: &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)},
 			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
 		}
 		services = append(services, service)

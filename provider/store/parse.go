@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -204,6 +205,29 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 		Prefix: c.Prefix, Refresh: time.Duration(c.Refresh), MaxStale: c.MaxStale, Timeout: c.Timeout,
 		Settings: settings, Digest: digest(name, kind.Name, c, settings),
 	}
+}
+
+// InlineOptions are the common fields of an inline store that is not written
+// as one. What is zero has its default.
+type InlineOptions struct {
+	Prefix  string
+	Refresh time.Duration
+	Timeout time.Duration
+}
+
+// NewInline makes the store of a SecretProviderClass whose own syntax says what
+// an inline store would say. Its settings are checked as an inline store's are.
+func NewInline(kind, name string, settings Settings, o InlineOptions) (*Config, []error) {
+	if errs := settings.Check(true); len(errs) > 0 {
+		return nil, errs
+	}
+	c := &Config{
+		Name: name, Kind: kind, Inline: true, Prefix: o.Prefix,
+		Refresh: cmp.Or(o.Refresh, DefaultRefresh), Timeout: cmp.Or(o.Timeout, DefaultTimeout),
+		Settings: settings,
+	}
+	c.Digest = digest(name, kind, common{Prefix: o.Prefix}, settings)
+	return c, nil
 }
 
 // digest covers what decides which value a name has; who may ask and how fresh

@@ -1,0 +1,348 @@
+// Package aws turns an Identity into AWS credentials: by the IAM role of its
+// ServiceAccount (IRSA), by EKS Pod Identity, by static keys of the tenant, or
+// as the node's own identity, and from any of them into a role of another
+// account.
+//
+// The stores of AWS call it: Open says who an identity is to AWS and contacts
+// nobody but, where the role is not configured, the Kubernetes API server;
+// Session.Credentials logs in, or hands out what a login not long ago gave.
+// Credentials are kept an identity and renewed before they expire, and one
+// login serves every pod of an identity that starts at the same moment.
+// Nothing here logs, and no error quotes a token, a key or an answer's body.
+package aws
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/internal/flight"
+)
+
+// Audiences of the tokens that the CSIDriver object must request.
+const (
+	AudienceIRSA        = "sts.amazonaws.com"
+	AudiencePodIdentity = "pods.eks.amazonaws.com"
+)
+
+// RoleAnnotation of a ServiceAccount names its IAM role.
+const RoleAnnotation = "eks.amazonaws.com/role-arn"
+
+// The addresses of the EKS Pod Identity agent on every node.
+const (
+	AgentIPv4 = "http://169.254.170.23"
+	AgentIPv6 = "http://[fd00:ec2::23]"
+)
+
+// Method is a way to log in.
+type Method string
+
+const (
+	IRSA        Method = "irsa"
+	PodIdentity Method = "pod-identity"
+	Static      Method = "static"
+	// Provider is the node's own identity. Only a store that the platform
+	// configured may use it; whoever calls sees to that.
+	Provider Method = "provider"
+)
+
+// AddressType says at which of its addresses the Pod Identity agent is asked.
+type AddressType string
+
+const (
+	Auto AddressType = "auto" // IPv4, and IPv6 where IPv4 gives no answer
+	IPv4 AddressType = "ipv4"
+	IPv6 AddressType = "ipv6"
+)
+
+// Login is how a store logs in.
+type Login struct {
+	Method  Method
+	Address AddressType // of the Pod Identity agent
+	RoleARN string      // IRSA; "" is the one that the ServiceAccount's annotation names
+	UseFIPS bool        // of STS
+
+	// Chain is the role to take on afterwards, usually in another account.
+	// Zero is none.
+	Chain Chain
+}
+
+// Chain is a role that the first credential may assume.
+type Chain struct {
+	RoleARN    string
+	ExternalID string
+	Tags       map[string]string // session tags
+}
+
+// ServiceAccounts reads annotations of ServiceAccounts.
+type ServiceAccounts interface {
+	ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error)
+}
+
+// Metrics are told of every login that was tried.
+type Metrics interface {
+	// Exchanged counts logins by kind (irsa, pod-identity, chain) and result
+	// (ok, denied, throttled, unavailable, invalid).
+	Exchanged(kind, result string)
+}
+
+// Options of a Broker. SDK is required.
+type Options struct {
+	SDK             *SDK
+	ServiceAccounts ServiceAccounts
+	// PodIdentityTimeout is how long an answer of the agent may take; default
+	// 5 s. AgentIPv4 and AgentIPv6 are its base URLs.
+	PodIdentityTimeout   time.Duration
+	AgentIPv4, AgentIPv6 string
+	Metrics              Metrics
+	Now                  func() time.Time
+}
+
+// Broker makes and keeps credentials. It is safe for concurrent use.
+type Broker struct {
+	opts  Options
+	agent *agent
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	sts     map[stsKey]*sts.Client
+	flights flight.Group[flightKey, sdk.Credentials]
+	own     sdk.CredentialsProvider // the node's
+}
+
+type stsKey struct {
+	region string
+	fips   bool
+}
+
+// flightKey has the region so that one that hangs holds up nobody who asks
+// another.
+type flightKey struct{ key, region string }
+
+// New makes a Broker; it contacts nobody.
+func New(o Options) *Broker {
+	if o.PodIdentityTimeout <= 0 {
+		o.PodIdentityTimeout = 5 * time.Second
+	}
+	o.AgentIPv4, o.AgentIPv6 = cmp.Or(o.AgentIPv4, AgentIPv4), cmp.Or(o.AgentIPv6, AgentIPv6)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Broker{opts: o, agent: newAgent(o), entries: map[string]*entry{}, sts: map[stsKey]*sts.Client{}}
+}
+
+// Session is an identity as AWS will see it.
+type Session struct {
+	broker *Broker
+	id     auth.Identity
+	login  Login
+	token  auth.Token
+	static sdk.Credentials
+	key    string // of the first credential
+}
+
+// Open finds out who id is to AWS. It contacts the Kubernetes API server where
+// the role stands in an annotation, and nobody else.
+func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Session, error) {
+	s := &Session{broker: b, id: id, login: login}
+	var err error
+	switch login.Method {
+	case IRSA:
+		if s.token, err = token(id, AudienceIRSA, "IRSA"); err != nil {
+			return nil, err
+		}
+		if s.login.RoleARN == "" {
+			if s.login.RoleARN, err = b.annotatedRole(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		s.key = join("irsa", id.Namespace, id.ServiceAccount, s.login.RoleARN)
+	case PodIdentity:
+		if s.token, err = token(id, AudiencePodIdentity, "Pod Identity"); err != nil {
+			return nil, err
+		}
+		s.key = join("pod-identity", id.Namespace, id.ServiceAccount)
+	case Static:
+		if s.static, err = staticKeys(id.Secrets); err != nil {
+			return nil, err
+		}
+		s.key = join("static", id.Namespace, id.ServiceAccount, id.Secrets.Digest())
+	case Provider:
+		s.key = "provider"
+	default:
+		return nil, errorf(Invalid, "%.40q is no way to log in to AWS", login.Method)
+	}
+	return s, nil
+}
+
+func (b *Broker) annotatedRole(ctx context.Context, id auth.Identity) (string, error) {
+	missing := fmt.Sprintf("An IAM role must be associated with service account %s (namespace: %s)", id.ServiceAccount, id.Namespace)
+	if b.opts.ServiceAccounts == nil {
+		return "", errorf(Precondition, "%s: set the store's roleARN; annotations of ServiceAccounts are not read here", missing)
+	}
+	role, err := b.opts.ServiceAccounts.ServiceAccountAnnotation(ctx, id.Namespace, id.ServiceAccount, RoleAnnotation)
+	if err != nil {
+		return "", &Error{Reason: Precondition, Text: err.Error(), Cause: err}
+	}
+	if role = strings.TrimSpace(role); role == "" {
+		return "", errorf(Precondition, "%s: annotate it with %s, or set the store's roleARN", missing, RoleAnnotation)
+	}
+	if len(role) > 2048 {
+		return "", errorf(Invalid, "the annotation %s of %s is no role's ARN", RoleAnnotation, id)
+	}
+	return role, nil
+}
+
+// Principal tells sessions of one service account apart: cached values are
+// never shared between principals. It is for memory only.
+func (s *Session) Principal() string {
+	first := string(s.login.Method)
+	switch s.login.Method {
+	case IRSA:
+		first = s.login.RoleARN
+	case Static:
+		first = s.id.Secrets.Digest()
+	}
+	if s.login.Chain.RoleARN == "" {
+		return first
+	}
+	return join(first, s.chainKey())
+}
+
+// Account is the AWS account of the session, as far as it is known before
+// logging in.
+func (s *Session) Account() string {
+	parts := strings.SplitN(cmp.Or(s.login.Chain.RoleARN, s.login.RoleARN), ":", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return parts[4]
+}
+
+// Who names the session in an error: its role, where that is known, and whose
+// it is.
+func (s *Session) Who() string {
+	role := s.login.Chain.RoleARN
+	if role == "" && s.login.Method == IRSA {
+		role = s.login.RoleARN
+	}
+	switch {
+	case role != "" && s.login.Method == Provider:
+		return fmt.Sprintf("role %s (the node's own identity)", role)
+	case role != "":
+		return fmt.Sprintf("role %s (%s)", role, s.id)
+	case s.login.Method == PodIdentity:
+		return fmt.Sprintf("the Pod Identity role of %s", s.id)
+	case s.login.Method == Static:
+		return fmt.Sprintf("the access key of nodePublishSecretRef (%s)", s.id)
+	default:
+		return "the node's own identity"
+	}
+}
+
+func (s *Session) chainKey() string {
+	c := s.login.Chain
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q", c.RoleARN, c.ExternalID)
+	for _, k := range slices.Sorted(maps.Keys(c.Tags)) {
+		fmt.Fprintf(h, " %q=%q", k, c.Tags[k])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Credentials are valid for at least another minute, where AWS gives any for
+// that long. region is whose STS is asked if somebody has to be.
+func (s *Session) Credentials(ctx context.Context, region string) (sdk.Credentials, error) {
+	if s.login.Chain.RoleARN == "" {
+		return s.first(ctx, region)
+	}
+	key := join(s.key, s.chainKey())
+	return s.broker.credentials(ctx, key, region, auth.Token{}, func(ctx context.Context, _ auth.Token) (sdk.Credentials, error) {
+		first, err := s.first(ctx, region)
+		if err != nil {
+			return sdk.Credentials{}, err
+		}
+		return s.assume(ctx, region, first)
+	})
+}
+
+func (s *Session) first(ctx context.Context, region string) (sdk.Credentials, error) {
+	switch s.login.Method {
+	case Static:
+		return s.static, nil
+	case Provider:
+		return s.broker.providers(ctx)
+	case PodIdentity:
+		return s.broker.credentials(ctx, s.key, region, s.token, s.askAgent)
+	default:
+		return s.broker.credentials(ctx, s.key, region, s.token, func(ctx context.Context, t auth.Token) (sdk.Credentials, error) {
+			return s.assumeWithToken(ctx, region, t)
+		})
+	}
+}
+
+// Forget drops credentials that AWS no longer takes.
+func (s *Session) Forget(c sdk.Credentials) {
+	s.broker.forget(s.key, c)
+	if s.login.Chain.RoleARN != "" {
+		s.broker.forget(join(s.key, s.chainKey()), c)
+	}
+}
+
+// join makes one key of parts that may hold anything.
+func join(parts ...string) string { return strings.Join(parts, "\x00") }
+
+func (b *Broker) exchanged(kind string, err error) {
+	if b.opts.Metrics == nil {
+		return
+	}
+	result := "ok"
+	if err != nil {
+		result = reasonOf(err).String()
+	}
+	b.opts.Metrics.Exchanged(kind, result)
+}
+
+// client of the STS of a region.
+func (b *Broker) client(region string, fips bool) (*sts.Client, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := stsKey{region, fips}
+	if c := b.sts[key]; c != nil {
+		return c, nil
+	}
+	cfg, err := b.opts.SDK.Config()
+	if err != nil {
+		return nil, err
+	}
+	c := sts.NewFromConfig(cfg, func(o *sts.Options) {
+		o.Region = region
+		o.Retryer = retryer()
+		if fips {
+			o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
+		}
+	})
+	b.sts[key] = c
+	return c, nil
+}
+
+// plainClient is for the agent: never through a proxy, never redirected.
+func plainClient(timeout time.Duration, dial time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:       timeout,
+		Transport:     agentTransport(dial),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}

@@ -1,0 +1,192 @@
+package aws
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+var twoRegions = Settings{FailoverRegions: []string{"eu-west-1"}}
+
+// broken makes the first region fail as f does, for one service or for all.
+func broken(service string, f fault) func(string, string, string, map[string]any) *fault {
+	return func(s, region, _ string, _ map[string]any) *fault {
+		if region == "us-east-1" && (service == "" || s == service) {
+			return &f
+		}
+		return nil
+	}
+}
+
+func TestSecondRegionIsAskedOnlyWhenTheFirstFails(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		service  string
+		f        fault
+		within   time.Duration
+		failover bool
+		reason   store.Reason
+	}{
+		{"answers 500", "secretsmanager", fault{status: 500, code: "InternalServiceError"}, 3 * time.Second, true, 0},
+		{"cannot be reached", "secretsmanager", fault{broken: true}, 3 * time.Second, true, 0},
+		{"hangs", "secretsmanager", fault{hang: true}, 5100 * time.Millisecond, true, 0},
+		{"throttles", "secretsmanager", fault{status: 400, code: "ThrottlingException"}, 5100 * time.Millisecond, true, 0},
+		{"hangs with its STS", "", fault{hang: true}, 5100 * time.Millisecond, true, 0},
+		{"has an STS that fails", "sts", fault{status: 500, code: "InternalFailure"}, 7 * time.Second, true, 0},
+		{"denies", "secretsmanager", fault{status: 400, code: "AccessDeniedException"}, time.Second, false, store.Denied},
+		{"has no such secret", "secretsmanager", fault{status: 400, code: "ResourceNotFoundException"}, time.Second, false, store.NotFound},
+		{"finds the name invalid", "secretsmanager", fault{status: 400, code: "InvalidParameterException"}, time.Second, false, store.Invalid},
+		{"has an STS that denies", "sts", fault{status: 403, code: "AccessDenied"}, time.Second, false, store.Denied},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.secrets["us-east-1"]["s"], w.secrets["eu-west-1"]["s"] = current("first"), current("second")
+				w.fault = broken(c.service, c.f)
+				start := time.Now()
+				got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
+				if took := time.Since(start); took > c.within {
+					t.Errorf("took %s", took)
+				}
+				if !c.failover {
+					if err == nil || store.ReasonOf(err) != c.reason {
+						t.Errorf("%v (%v)", err, store.ReasonOf(err))
+					}
+					if n := w.total("eu-west-1:GetSecretValue"); n != 0 {
+						t.Errorf("%d reads in the second region", n)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(got[0].Value) != "second" {
+					t.Errorf("%q", []byte(got[0].Value))
+				}
+				time.Sleep(time.Minute) // what was begun for others ends by itself
+			})
+		})
+	}
+}
+
+func TestSecondRegionIsNotAskedWhenTheFirstAnswers(t *testing.T) {
+	w := newWorld()
+	w.secrets["us-east-1"]["s"] = current("first")
+	w.parameters["us-east-1"]["p"] = []version{{id: "3", value: "first"}}
+	for kind, name := range map[string]string{SecretsManager: "s", ParameterStore: "p"} {
+		got, err := w.open(t, kind, twoRegions).Fetch(t.Context(), refs(name))
+		if err != nil || string(got[0].Value) != "first" {
+			t.Errorf("%v %v", got, err)
+		}
+	}
+	for call, n := range w.calls {
+		if strings.Contains(call, "eu-west-1") {
+			t.Errorf("%d × %s", n, call)
+		}
+	}
+}
+
+// One parameter of three comes from the region that could not give the others.
+func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
+	w := newWorld()
+	for _, region := range []string{"us-east-1", "eu-west-1"} {
+		for _, name := range []string{"a", "b"} {
+			w.secrets[region][name] = current(region)
+		}
+	}
+	w.fault = func(service, region, op string, body map[string]any) *fault {
+		if region == "us-east-1" && body["SecretId"] == "b" {
+			return &fault{status: 503, code: "ServiceUnavailable"}
+		}
+		return nil
+	}
+	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got[0].Value) != "us-east-1" || string(got[1].Value) != "eu-west-1" {
+		t.Errorf("%q %q", []byte(got[0].Value), []byte(got[1].Value))
+	}
+	if n := w.count("secretsmanager:eu-west-1:GetSecretValue"); n != 1 {
+		t.Errorf("%d reads in the second region", n)
+	}
+}
+
+func TestCredentialsServeInTheSecondRegionToo(t *testing.T) {
+	w := newWorld()
+	w.secrets["eu-west-1"]["s"] = current("second")
+	w.fault = broken("secretsmanager", fault{broken: true})
+	if _, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s")); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.total("AssumeRoleWithWebIdentity"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
+	w := newWorld()
+	w.secrets["eu-west-1"]["other"] = []version{{id: "b1", stages: []string{"blue"}, value: "alternate"}}
+	w.secrets["eu-west-1"]["same"] = current("replica")
+	w.fault = broken("secretsmanager", fault{broken: true})
+	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), []store.Ref{
+		{Name: "s", Version: "x", Failover: store.Alternate{Name: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other-AbCdEf", Label: "blue"}},
+		{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:same-AbCdEf"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got[0].Value) != "alternate" || got[0].Version != "b1" || string(got[1].Value) != "replica" {
+		t.Errorf("%q %s %q", []byte(got[0].Value), got[0].Version, []byte(got[1].Value))
+	}
+}
+
+func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
+	w := newWorld()
+	w.fault = func(service, region, _ string, _ map[string]any) *fault {
+		if service == "sts" {
+			return nil
+		}
+		if region == "us-east-1" {
+			return &fault{status: 500, code: "InternalServiceError", message: "body-text"}
+		}
+		return &fault{broken: true}
+	}
+	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, part := range []string{"s: none of 2 regions answered: ", "Secrets Manager in us-east-1 failed: InternalServiceError", "Secrets Manager in eu-west-1 cannot be reached"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+	if strings.Contains(err.Error(), "body-text") {
+		t.Error(err)
+	}
+	if d := new(RegionError); !errors.As(err, &d) || d.Region != "us-east-1" || d.Op != "GetSecretValue" {
+		t.Errorf("%+v", d)
+	}
+	if store.ReasonOf(err) != store.Unavailable {
+		t.Error(store.ReasonOf(err))
+	}
+}
+
+func TestThreeRegionsAreAskedInOrder(t *testing.T) {
+	w := newWorld()
+	w.secrets["ap-south-1"] = map[string][]version{"s": current("third")}
+	w.fault = func(service, region, _ string, _ map[string]any) *fault {
+		if region != "ap-south-1" && service != "sts" {
+			return &fault{broken: true}
+		}
+		return nil
+	}
+	got, err := w.open(t, SecretsManager, Settings{FailoverRegions: []string{"eu-west-1", "ap-south-1"}}).Fetch(t.Context(), refs("s"))
+	if err != nil || string(got[0].Value) != "third" {
+		t.Errorf("%v %v", got, err)
+	}
+}

@@ -1,0 +1,289 @@
+package aws
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go"
+
+	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+const (
+	batchSize  = 20 // BatchGetSecretValue's limit
+	worthBatch = 4  // below it, single reads cost as little and need one permission less
+	// noBatchFor is how long it is remembered that an identity may not batch.
+	noBatchFor = time.Hour
+	maxNoBatch = 4096
+)
+
+// secretsManager is a store of kind aws-secrets-manager.
+type secretsManager struct{ *session }
+
+// Fetch implements store.Store.
+func (s *secretsManager) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, error) {
+	return s.fetch(ctx, SecretsManager, refs, readSecrets)
+}
+
+var stage = regexp.MustCompile(`^AWS(CURRENT|PENDING|PREVIOUS)$`)
+
+// staged reads a version that names a stage: Coffre's own schema has one field
+// for both. A version id of such a text cannot be.
+func staged(ref store.Ref) store.Ref {
+	if ref.Label != "" {
+		return ref
+	}
+	if name, ok := strings.CutPrefix(ref.Version, "stage:"); ok {
+		ref.Version, ref.Label = "", name
+	} else if stage.MatchString(ref.Version) {
+		ref.Version, ref.Label = "", ref.Version
+	}
+	return ref
+}
+
+func readSecrets(ctx context.Context, r *regional, refs []store.Ref) []result {
+	out := make([]result, len(refs))
+	places := map[store.Ref][]int{}
+	var singles, plain []store.Ref
+	for i, ref := range refs {
+		ref = staged(ref)
+		ref.Failover = store.Alternate{}
+		if err := r.checkName(ref.Name, "secretsmanager"); err != nil {
+			out[i].err = err
+			continue
+		}
+		if places[ref] = append(places[ref], i); len(places[ref]) > 1 {
+			continue
+		}
+		if ref.Version == "" && ref.Label == "" {
+			plain = append(plain, ref)
+		} else {
+			singles = append(singles, ref)
+		}
+	}
+	if len(plain) < worthBatch || !r.mayBatch() {
+		singles, plain = append(singles, plain...), nil
+	}
+	batches := chunks(plain, batchSize)
+	answers := make([]map[store.Ref]result, len(batches)+len(singles))
+	each(len(answers), func(i int) {
+		if i < len(batches) {
+			answers[i] = r.batch(ctx, batches[i])
+			return
+		}
+		ref := singles[i-len(batches)]
+		answers[i] = map[store.Ref]result{ref: r.secret(ctx, ref)}
+	})
+	for _, answer := range answers {
+		for ref, res := range answer {
+			for _, i := range places[ref] {
+				out[i] = res
+			}
+		}
+	}
+	return out
+}
+
+// secret reads one.
+func (r *regional) secret(ctx context.Context, ref store.Ref) result {
+	in := &secretsmanager.GetSecretValueInput{SecretId: sdk.String(ref.Name)}
+	if ref.Version != "" {
+		in.VersionId = sdk.String(ref.Version)
+	}
+	if ref.Label != "" {
+		in.VersionStage = sdk.String(ref.Label)
+	}
+	var got *secretsmanager.GetSecretValueOutput
+	if d := r.call(ctx, "GetSecretValue", func(ctx context.Context) (err error) {
+		got, err = r.clients.secrets.GetSecretValue(ctx, in, r.asSecrets)
+		return err
+	}); d != nil {
+		return result{err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
+	}
+	return r.value(ref, got.SecretString, got.SecretBinary, got.VersionId)
+}
+
+func (r *regional) asSecrets(o *secretsmanager.Options) { o.Credentials = r.provider() }
+
+func (r *regional) value(ref store.Ref, text *string, binary []byte, version *string) result {
+	switch {
+	case text != nil:
+		return result{secret: store.Secret{Value: store.Value(*text), Version: sdk.ToString(version)}}
+	case binary != nil:
+		return result{secret: store.Secret{Value: binary, Version: sdk.ToString(version)}}
+	}
+	return result{err: store.RefErrorf(store.NotFound, ref, "the secret has no value yet in %s", r.region)}
+}
+
+// batch reads up to batchSize secrets in one request, and one by one what that
+// does not give.
+func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]result {
+	out := make(map[store.Ref]result, len(refs))
+	in := &secretsmanager.BatchGetSecretValueInput{}
+	for _, ref := range refs {
+		in.SecretIdList = append(in.SecretIdList, ref.Name)
+	}
+	for {
+		var got *secretsmanager.BatchGetSecretValueOutput
+		if d := r.call(ctx, "BatchGetSecretValue", func(ctx context.Context) (err error) {
+			got, err = r.clients.secrets.BatchGetSecretValue(ctx, in, r.asSecrets)
+			return err
+		}); d != nil {
+			if d.Throttled || d.Transient || d.Expired() {
+				for _, ref := range refs {
+					if _, ok := out[ref]; !ok {
+						out[ref] = result{err: r.refused(d, ref, "secretsmanager:BatchGetSecretValue")}
+					}
+				}
+				return out
+			}
+			r.refuseBatch(d)
+			break
+		}
+		r.sort(got, refs, out)
+		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
+			break
+		}
+	}
+	var missing []store.Ref
+	for _, ref := range refs {
+		if _, ok := out[ref]; !ok {
+			missing = append(missing, ref)
+		}
+	}
+	singles := make([]result, len(missing))
+	each(len(missing), func(i int) { singles[i] = r.secret(ctx, missing[i]) })
+	for i, ref := range missing {
+		out[ref] = singles[i]
+	}
+	return out
+}
+
+// sort finds out which ref each part of an answer is about. A part that says
+// nothing final is left out, to be read by itself: a failure of the moment, and
+// whatever is said about an ARN, which may be another account's.
+func (r *regional) sort(got *secretsmanager.BatchGetSecretValueOutput, refs []store.Ref, out map[store.Ref]result) {
+	for _, ref := range refs {
+		for _, v := range got.SecretValues {
+			if sameSecret(ref.Name, sdk.ToString(v.Name), sdk.ToString(v.ARN)) {
+				out[ref] = r.value(ref, v.SecretString, v.SecretBinary, v.VersionId)
+			}
+		}
+		for _, e := range got.Errors {
+			if sdk.ToString(e.SecretId) != ref.Name || strings.HasPrefix(ref.Name, "arn:") {
+				continue
+			}
+			d := awsauth.Item(r.region, "secretsmanager", "BatchGetSecretValue", sdk.ToString(e.ErrorCode), sdk.ToString(e.Message))
+			if !d.Transient && !d.Throttled && modelled(d.Code) {
+				d.Fault = smithy.FaultClient
+			}
+			if !d.Transient && !d.Throttled {
+				out[ref] = result{err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
+			}
+		}
+	}
+}
+
+// modelled are the client's errors that the SDK's model of GetSecretValue has.
+func modelled(code string) bool {
+	switch code {
+	case "ResourceNotFoundException", "InvalidParameterException", "InvalidRequestException", "DecryptionFailure":
+		return true
+	}
+	return false
+}
+
+// sameSecret says whether id, a name or an ARN with or without its random
+// ending, is that of a secret.
+func sameSecret(id, name, arn string) bool {
+	if id == name || id == arn {
+		return true
+	}
+	const random = len("-AbCdEf")
+	return strings.HasPrefix(id, "arn:") && len(arn) == len(id)+random && strings.HasPrefix(arn, id+"-")
+}
+
+// noBatchKey is an identity in a region.
+type noBatchKey struct{ who, region string }
+
+func (r *regional) batchKey() noBatchKey {
+	return noBatchKey{r.login.Principal() + "\x00" + r.login.Who(), r.region}
+}
+
+func (r *regional) mayBatch() bool {
+	c := r.cloud
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.opts.Now().Before(c.noBatch[r.batchKey()])
+}
+
+// refuseBatch remembers who may not batch, or where nobody can. An answer that
+// the service's model knows is about one of the names, not about batching.
+func (r *regional) refuseBatch(d *awsauth.RegionError) {
+	if d.Fault != smithy.FaultUnknown && !denied(d) {
+		return
+	}
+	c := r.cloud
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.opts.Now()
+	if len(c.noBatch) >= maxNoBatch {
+		for k, until := range c.noBatch {
+			if now.After(until) || len(c.noBatch) >= maxNoBatch {
+				delete(c.noBatch, k)
+			}
+		}
+	}
+	c.noBatch[r.batchKey()] = now.Add(noBatchFor)
+}
+
+// List implements store.Lister.
+func (s *secretsManager) List(ctx context.Context, f store.Filter, limit int) ([]store.Ref, error) {
+	return s.list(ctx, SecretsManager, f, limit, listSecrets)
+}
+
+const listPage = 100
+
+func listSecrets(ctx context.Context, r *regional, f finder) *store.Error {
+	in := &secretsmanager.ListSecretsInput{MaxResults: sdk.Int32(listPage)}
+	if f.prefix != "" {
+		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeName, Values: []string{f.prefix}})
+	}
+	// AWS's filters match the beginnings of tags; f checks whole ones.
+	for _, t := range f.tags {
+		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagKey, Values: []string{t.key}})
+		if t.value != "" {
+			in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagValue, Values: []string{t.value}})
+		}
+	}
+	for {
+		var got *secretsmanager.ListSecretsOutput
+		if d := r.call(ctx, "ListSecrets", func(ctx context.Context) (err error) {
+			got, err = r.clients.secrets.ListSecrets(ctx, in, r.asSecrets)
+			return err
+		}); d != nil {
+			return r.refused(d, store.Ref{}, "secretsmanager:ListSecrets, which find needs")
+		}
+		for _, s := range got.SecretList {
+			if s.DeletedDate != nil {
+				continue
+			}
+			tags := make(map[string]string, len(s.Tags))
+			for _, t := range s.Tags {
+				tags[sdk.ToString(t.Key)] = sdk.ToString(t.Value)
+			}
+			if !f.take(sdk.ToString(s.Name), tags) {
+				return nil
+			}
+		}
+		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
+			return nil
+		}
+	}
+}

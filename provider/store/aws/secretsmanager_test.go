@@ -1,0 +1,204 @@
+package aws
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+func refs(names ...string) []store.Ref {
+	out := make([]store.Ref, len(names))
+	for i, n := range names {
+		out[i].Name = n
+	}
+	return out
+}
+
+func TestSecretsOfOneMountAreReadInBatches(t *testing.T) {
+	w := newWorld()
+	var names []string
+	for i := range 50 {
+		name := fmt.Sprintf("app/%d", i)
+		w.secrets["us-east-1"][name] = current(fmt.Sprintf("value-%d", i))
+		names = append(names, name)
+	}
+	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs(names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range got {
+		if string(s.Value) != fmt.Sprintf("value-%d", i) {
+			t.Errorf("%s: %q", names[i], []byte(s.Value))
+		}
+	}
+	if n := w.count("secretsmanager:us-east-1:BatchGetSecretValue"); n != 3 {
+		t.Errorf("%d batches", n)
+	}
+	if n := w.total("GetSecretValue"); n != 3 {
+		t.Errorf("%d reads", n)
+	}
+	if n := w.count("sts:us-east-1:AssumeRoleWithWebIdentity"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestVersionsStagesAndBytes(t *testing.T) {
+	w := newWorld()
+	w.secrets["us-east-1"]["s"] = []version{
+		{id: "S3-1", stages: []string{"AWSPREVIOUS"}, value: "old"},
+		{id: "S3-2", stages: []string{"AWSCURRENT", "blue"}, value: "new\x00", binary: true},
+	}
+	for _, c := range []struct {
+		ref  store.Ref
+		want string
+	}{
+		{store.Ref{Name: "s"}, "new\x00"},
+		{store.Ref{Name: "s", Version: "S3-1"}, "old"},
+		{store.Ref{Name: "s", Version: "AWSPREVIOUS"}, "old"},
+		{store.Ref{Name: "s", Version: "stage:blue"}, "new\x00"},
+		{store.Ref{Name: "s", Label: "AWSPREVIOUS"}, "old"},
+		{store.Ref{Name: "s", Version: "S3-2", Label: "blue"}, "new\x00"},
+		{store.Ref{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:s-AbCdEf"}, "new\x00"},
+	} {
+		got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), []store.Ref{c.ref})
+		if err != nil {
+			t.Errorf("%v: %v", c.ref, err)
+		} else if string(got[0].Value) != c.want {
+			t.Errorf("%v: %q", c.ref, []byte(got[0].Value))
+		}
+	}
+}
+
+// An identity that may not batch, and an endpoint that does not know how, cost
+// one call in an hour.
+func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
+	for _, f := range []fault{
+		{status: 400, code: "AccessDeniedException", message: "not authorized to perform: secretsmanager:BatchGetSecretValue"},
+		{status: 400, code: "UnknownOperationException"},
+		{status: 404, code: ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			names := []string{"a", "b", "c", "d"}
+			for _, n := range names {
+				w.secrets["us-east-1"][n] = current(n)
+			}
+			w.fault = func(_, _, op string, _ map[string]any) *fault {
+				if op == "BatchGetSecretValue" {
+					return &f
+				}
+				return nil
+			}
+			open := w.opener(t)
+			for range 3 {
+				got, err := open(SecretsManager, Settings{}, 0).Fetch(t.Context(), refs(names...))
+				if err != nil || string(got[3].Value) != "d" {
+					t.Fatalf("%v %v", got, err)
+				}
+			}
+			if n := w.total(":BatchGetSecretValue"); n != 1 {
+				t.Errorf("%s: %d batches", f.code, n)
+			}
+			if n := w.total(":GetSecretValue"); n != 12 {
+				t.Errorf("%s: %d reads", f.code, n)
+			}
+			time.Sleep(noBatchFor)
+			if _, err := open(SecretsManager, Settings{}, 0).Fetch(t.Context(), refs(names...)); err != nil {
+				t.Fatal(err)
+			}
+			if n := w.total(":BatchGetSecretValue"); n != 2 {
+				t.Errorf("%s: %d batches after an hour", f.code, n)
+			}
+		})
+	}
+}
+
+func TestFewSecretsAreReadWithoutABatch(t *testing.T) {
+	w := newWorld()
+	for _, n := range []string{"a", "b", "c"} {
+		w.secrets["us-east-1"][n] = current(n)
+	}
+	if _, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "b", "c", "a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.total(":BatchGetSecretValue"); n != 0 {
+		t.Errorf("%d batches", n)
+	}
+	if n := w.total(":GetSecretValue"); n != 3 {
+		t.Errorf("%d reads: what is asked for twice is read once", n)
+	}
+}
+
+// A batch's parts fail by themselves, and an ARN's are looked at again.
+func TestErrorsInsideABatchAreAboutTheirSecret(t *testing.T) {
+	w := newWorld()
+	for _, n := range []string{"a", "b", "c"} {
+		w.secrets["us-east-1"][n] = current(n)
+	}
+	missing := "arn:aws:secretsmanager:us-east-1:210987654321:secret:far-AbCdEf"
+	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "gone", "b", missing, "c", "arn:aws:secretsmanager:us-east-1:123456789012:secret:c"))
+	failed := store.Errors{}
+	if !errors.As(err, &failed) || len(failed) != 2 || failed[1] == nil || failed[3] == nil {
+		t.Fatal(err)
+	}
+	if failed[1].Reason != store.NotFound || failed[1].Ref.Name != "gone" {
+		t.Error(failed[1])
+	}
+	for i, want := range map[int]string{0: "a", 2: "b", 4: "c", 5: "c"} {
+		if string(got[i].Value) != want {
+			t.Errorf("%d: %q", i, []byte(got[i].Value))
+		}
+	}
+	if n := w.total(":GetSecretValue"); n != 1 {
+		t.Errorf("%d reads", n)
+	}
+	if d := new(RegionError); !errors.As(err, &d) || d.Code != "ResourceNotFoundException" || d.Fault.String() != "client" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestFindSecrets(t *testing.T) {
+	w := newWorld()
+	for _, n := range []string{"shop/a", "shop/b", "shop/c-old", "other/a", "Shop/x"} {
+		v := current(n)
+		v[0].tags = map[string]string{"team": "shop-core"}
+		if n != "shop/b" {
+			v[0].tags["team"] = "shop"
+		}
+		w.secrets["us-east-1"][n] = v
+	}
+	s := w.open(t, SecretsManager, Settings{}).(store.Lister)
+	for _, c := range []struct {
+		f    store.Filter
+		want string
+	}{
+		{store.Filter{Prefix: "shop/"}, "shop/a shop/b shop/c-old"},
+		{store.Filter{Prefix: "shop/", Regexp: "/.$"}, "shop/a shop/b"},
+		{store.Filter{Prefix: "shop/", Tags: "team=shop"}, "shop/a shop/c-old"},
+		{store.Filter{Regexp: "a$"}, "other/a shop/a"},
+		{store.Filter{Prefix: "none"}, ""},
+	} {
+		got, err := s.List(t.Context(), c.f, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range got {
+			names = append(names, r.Name)
+		}
+		if text := strings.Join(names, " "); text != c.want {
+			t.Errorf("%+v: %s", c.f, text)
+		}
+	}
+	if _, err := s.List(t.Context(), store.Filter{}, 4); !errors.Is(err, store.ErrTooMany) {
+		t.Error(err)
+	}
+	if _, err := s.List(t.Context(), store.Filter{}, 5); err != nil {
+		t.Error(err)
+	}
+}
