@@ -58,7 +58,8 @@ func regional(query *cache.QueryError, region *awsstore.RegionError, parameter b
 	if query.Query.Find != nil {
 		name = query.Query.Find.Prefix + query.Query.Find.Regexp
 	}
-	modelled := region.Fault == smithy.FaultClient
+	// Parameter Store's model knows this one only since the AWS provider's was made.
+	modelled := region.Fault == smithy.FaultClient && region.Code != "AccessDeniedException"
 	switch {
 	case modelled && parameter:
 		return fmt.Sprintf("%s: Failed fetching parameters: %s", region.Region, query.Err)
