@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/oidc"
 )
 
 // signed is a request as the SDK's signer makes it, with one thing changed
@@ -89,6 +91,7 @@ func TestSignatureIsVerified(t *testing.T) {
 		{"query signed", func(s *signed) { s.before = func(r *http.Request) { r.URL.RawQuery = "b=%2F+x&a=~" } }, ""},
 		{"target changed", func(s *signed) { s.after = header("X-Amz-Target", "secretsmanager.DescribeSecret") }, "InvalidSignatureException"},
 		{"x-amz header not signed", func(s *signed) { s.after = header("X-Amz-Extra", "1") }, "InvalidSignatureException"},
+		{"hash of another body", func(s *signed) { s.before = header("X-Amz-Content-Sha256", strings.Repeat("0", 64)) }, "InvalidSignatureException"},
 		{"token missing", func(s *signed) { s.after = header("X-Amz-Security-Token", "") }, "UnrecognizedClientException"},
 		{"token of another", func(s *signed) { s.after = header("X-Amz-Security-Token", "x") }, "UnrecognizedClientException"},
 		{"no signature", func(s *signed) { s.after = header("Authorization", "") }, "MissingAuthenticationTokenException"},
@@ -162,6 +165,8 @@ func TestMethodsAndBodies(t *testing.T) {
 		return res.StatusCode
 	}
 	const form = "application/x-www-form-urlencoded"
+	webIdentity := url.Values{"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {shopARN},
+		"RoleSessionName": {"session"}, "WebIdentityToken": {w.token(oidc.Request{})}}
 	for _, tc := range []struct {
 		method, url, contentType, body string
 		want                           int
@@ -172,6 +177,8 @@ func TestMethodsAndBodies(t *testing.T) {
 		{"POST", "https://sts.eu-west-3.amazonaws.com/", form, "Action=GetCallerIdentity&Version=2011-06-15", 403},
 		{"POST", "https://sts.eu-west-3.amazonaws.com/", form, "Action=AssumeRoleWithWebIdentity", 400},
 		{"POST", "https://sts.eu-west-3.amazonaws.com/", form, "%zz", 400},
+		{"POST", "https://sts.eu-west-3.amazonaws.com/", form, webIdentity.Encode(), 200},
+		{"POST", "https://sts.eu-west-3.amazonaws.com/", form, strings.Replace(webIdentity.Encode(), "2011-06-15", "2010-01-01", 1), 400},
 		{"POST", "https://secretsmanager.mars.amazonaws.com/", form, "", 404},
 		{"POST", "https://sts.cn-north-1.amazonaws.com/", form, "", 404},
 		{"POST", w.listen.URL() + "/", "text/plain", "x", 404},

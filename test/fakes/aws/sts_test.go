@@ -116,6 +116,22 @@ func splice(a, b string) string {
 	return x[0] + "." + y[1] + "." + x[2]
 }
 
+func TestRoleOfOneIssuer(t *testing.T) {
+	w := start(t, aws.Options{})
+	other := ok[*oidc.Issuer](t)(oidc.NewIssuer("https://other-cluster.test"))
+	w.AddIssuer(other.URL, other.Keys())
+	w.AddRole(aws.Role{ARN: shopARN, Issuer: issuer().URL, Subjects: []string{"*"}})
+	assume := func(token string) error {
+		_, err := sts.NewFromConfig(w.config()).AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
+			RoleArn: str(shopARN), RoleSessionName: str("session"), WebIdentityToken: &token})
+		return err
+	}
+	if err := assume(w.token(oidc.Request{})); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, assume(other.Token(oidc.Request{Audiences: []string{"sts.amazonaws.com"}})), "AccessDenied", "")
+}
+
 func TestAnyTokenWhereTheCasesHaveNone(t *testing.T) {
 	w := start(t, aws.Options{AcceptAnyToken: true})
 	w.SetSecret(region, "s", aws.Text("x"))
