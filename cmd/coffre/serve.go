@@ -147,6 +147,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
+	go secrets.Run(ctx)
 
 	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
@@ -169,10 +170,8 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		service := &provider.Service{
-			Provider: &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)},
-			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
-		}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)}
+		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}
