@@ -1,0 +1,93 @@
+package serve_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/coffre-csi/coffre/test/fakes/serve"
+)
+
+var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto+" "+r.Host) })
+
+func get(t *testing.T, c *http.Client, url string) string {
+	t.Helper()
+	res, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return string(b)
+}
+
+func TestAnyHostNameIsServedOverHTTP11(t *testing.T) {
+	ca, err := serve.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := serve.Start("127.0.0.1:0", hello, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := l.Client()
+	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60) + ".example"
+	for url, want := range map[string]string{
+		"https://secretsmanager.eu-west-3.amazonaws.com/": "HTTP/1.1 secretsmanager.eu-west-3.amazonaws.com",
+		"https://" + long + "/":                           "HTTP/1.1 " + long,
+		l.URL():                                           "HTTP/1.1 " + l.Addr(),
+	} {
+		if got := get(t, c, url); got != want {
+			t.Errorf("%s: %q", url, got)
+		}
+		get(t, c, url) // on the connection that is open
+	}
+	if n := l.Connections(); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestInClear(t *testing.T) {
+	l, err := serve.Start("127.0.0.1:0", hello, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, l.Client(), "http://sts.amazonaws.com/"); got != "HTTP/1.1 sts.amazonaws.com" {
+		t.Error(got)
+	}
+	l.Close()
+	l.Close()
+	if _, err := http.Get(l.URL()); err == nil {
+		t.Error("it answers after Close")
+	}
+}
+
+func TestAuthorityOutlivesTheProcess(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tls")
+	first, err := serve.LoadAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := serve.LoadAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := serve.Start("127.0.0.1:0", hello, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: first.Pool()}}}
+	get(t, c, l.URL())
+	if err := os.WriteFile(filepath.Join(dir, "ca.key"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := serve.LoadAuthority(dir); err == nil {
+		t.Error("a broken key was overlooked")
+	}
+}
