@@ -40,8 +40,9 @@ func (f *Failure) GRPCStatus() *status.Status {
 // invalid is a SecretProviderClass, or a value for it, that cannot work as it is.
 func invalid(err error) error { return &Failure{codes.InvalidArgument, err} }
 
-// unanswered is a store's failure: the code is that of its first error.
-func unanswered(err error) error {
+// unanswered is a store's failure, explained in the dialect's words: the code is
+// that of its first error.
+func unanswered(err error, explain func(error) error) error {
 	code := codes.Internal
 	switch store.ReasonOf(err) {
 	case store.NotFound:
@@ -53,7 +54,7 @@ func unanswered(err error) error {
 	case store.Precondition:
 		code = codes.FailedPrecondition
 	}
-	return &Failure{code, err}
+	return &Failure{code, explain(err)}
 }
 
 // internal is a fault of Coffre's own, or of the node.

@@ -5,6 +5,7 @@ import (
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/auth/kubernetes"
+	awsdialect "github.com/coffre-csi/coffre/provider/dialect/aws"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/store/aws"
@@ -59,8 +60,9 @@ func awsKinds(env Environment, cluster *kubernetes.Client) []store.Kind {
 
 // Dialects lists the dialects by name, which is that of their socket and of
 // spec.provider.
-func Dialects(kinds store.Kinds) map[string]Dialect {
+func Dialects(env Environment, kinds store.Kinds) map[string]Dialect {
 	return map[string]Dialect{
-		coffre.Name: coffre.Dialect{Kinds: kinds},
+		coffre.Name:     coffre.Dialect{Kinds: kinds},
+		awsdialect.Name: awsdialect.Dialect{DefaultRegion: env.AWS.Region},
 	}
 }

@@ -53,15 +53,15 @@ type Version struct{ ID, Version string }
 func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, error) {
 	asked, err := p.Dialect.Plan(req) // what is asked for
 	if err != nil {
-		return Response{}, p.explain(invalid(err))
+		return Response{}, invalid(err)
 	}
 	answers, err := p.Secrets.Get(ctx, req.Identity, asked.Queries()) // what the stores hold
 	if err != nil {
-		return Response{}, p.explain(unanswered(err))
+		return Response{}, unanswered(err, p.explain)
 	}
 	files, err := render.Files(asked, answers) // what the pod sees
 	if err != nil {
-		return Response{}, p.explain(invalid(err))
+		return Response{}, invalid(p.explain(err))
 	}
 	p.Audit(req, answers)
 	return respond(asked, files, req.Mode), nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,7 +42,12 @@ type Service struct {
 	Build    string        // the version of this build
 	Timeout  time.Duration // of one Mount
 	Observer Observer
+
+	underWay atomic.Int64
 }
+
+// UnderWay is the number of Mounts that are not answered yet.
+func (s *Service) UnderWay() int { return int(s.underWay.Load()) }
 
 // Version answers the driver's health check.
 func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
@@ -51,6 +57,8 @@ func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionRespo
 // Mount answers one mount or republish. Whatever goes wrong, it answers with a
 // code after which kubelet and the driver try again from the start.
 func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.MountResponse, err error) {
+	s.underWay.Add(1)
+	defer s.underWay.Add(-1)
 	began := time.Now()
 	var req request.Request
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)

@@ -18,12 +18,13 @@ import (
 // repository is where the image is published: the chart's image.repository.
 const repository = "ghcr.io/coffre-csi/coffre"
 
-var platforms = []v1.Platform{
+// published are the platforms that releases are for.
+var published = []v1.Platform{
 	{OS: "linux", Architecture: "amd64"},
 	{OS: "linux", Architecture: "arm64"},
 }
 
-// packCoffre compiles Coffre for every platform and writes
+// packCoffre compiles Coffre for every platform, or for one, and writes
 //
 //	DIR/coffre-OS-ARCH.tar   one image each, for `ctr images import` and `docker load`
 //	DIR/coffre-oci/          an OCI layout whose index names them all, to push
@@ -35,6 +36,14 @@ func packCoffre(args []string) error {
 	main := flags.String("package", "./cmd/coffre", "package in it to compile")
 	version := flags.String("version", "", "version that the program and the image state; also the tag")
 	out := flags.String("o", "", "folder to write to")
+	platforms := published
+	flags.Func("platform", "the one os/architecture to make the image for, instead of all it is published for", func(value string) error {
+		p, err := v1.ParsePlatform(value)
+		if err == nil {
+			platforms = []v1.Platform{*p}
+		}
+		return err
+	})
 	flags.Parse(args)
 	if *source == "" || *version == "" || *out == "" {
 		flags.Usage()

@@ -114,7 +114,7 @@ func TestCoffreIsPackedForEveryPlatformTheSameEachTime(t *testing.T) {
 		if err := packCoffre([]string{"-source", source, "-package", ".", "-version", "v9", "-o", out}); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range platforms {
+		for _, p := range published {
 			img, err := tarball.ImageFromPath(filepath.Join(out, "coffre-linux-"+p.Architecture+".tar"), nil)
 			if err != nil {
 				t.Fatal(err)

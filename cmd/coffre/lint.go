@@ -47,8 +47,9 @@ func lint(_ context.Context, args []string, std stdio) error {
 	if err != nil {
 		return err
 	}
-	l := linter{kinds: provider.Kinds(environment())}
-	l.dialects = provider.Dialects(l.kinds)
+	env := environment()
+	l := linter{kinds: provider.Kinds(env)}
+	l.dialects = provider.Dialects(env, l.kinds)
 	l.check(set)
 	slices.SortStableFunc(l.findings, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))

@@ -238,7 +238,8 @@ func (o renderOptions) mounter() (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
-	kinds := provider.Kinds(environment())
+	env := environment()
+	kinds := provider.Kinds(env)
 	stores := store.NewSet(kinds)
 	if o.stores != "" {
 		text, err := os.ReadFile(o.stores)
@@ -250,7 +251,7 @@ func (o renderOptions) mounter() (mounter, error) {
 		}
 	}
 	secrets := cache.New(stores, cache.Options{})
-	dialects := provider.Dialects(kinds)
+	dialects := provider.Dialects(env, kinds)
 	return func(ctx context.Context, name string, req *pb.MountRequest) (*pb.MountResponse, error) {
 		d, ok := dialects[name]
 		if !ok {

@@ -137,7 +137,9 @@ func environment() provider.Environment {
 
 func (o serveOptions) run(ctx context.Context) error {
 	metrics := provider.NewMetrics(version)
-	kinds := provider.Kinds(o.environment(metrics))
+	env := o.environment(metrics)
+	kinds := provider.Kinds(env)
+	dialects := provider.Dialects(env, kinds)
 	stores := store.NewSet(kinds)
 	if o.stores != "" {
 		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
@@ -146,12 +148,13 @@ func (o serveOptions) run(ctx context.Context) error {
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
 
-	names, err := dialectNames(o.dialects, provider.Dialects(kinds))
+	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
 		return err
 	}
 	var sockets []*provider.Socket
 	var servers []*grpc.Server
+	var services []*provider.Service
 	unlink := func() {
 		for _, s := range sockets {
 			if err := s.Unlink(); err != nil {
@@ -166,17 +169,23 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		servers = append(servers, provider.NewServer(&provider.Service{
-			Provider: &provider.Provider{Name: name, Dialect: provider.Dialects(kinds)[name], Secrets: secrets, Audit: provider.AuditLog(name)},
+		service := &provider.Service{
+			Provider: &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)},
 			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
-		}))
+		}
+		services = append(services, service)
+		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	return o.serveAll(ctx, sockets, servers, unlink, metrics)
+	err = o.serveAll(ctx, sockets, servers, metrics)
+	unlink()
+	stop(servers, services, o.shutdownTimeout)
+	klog.Flush()
+	return err
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
-func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, unlink func(), metrics *provider.Metrics) error {
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics) error {
 	paths := make([]string, len(sockets))
 	for i, s := range sockets {
 		paths[i] = s.Path()
@@ -216,25 +225,39 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 		klog.InfoS("stopping", "mountsUnderWayMayTake", o.shutdownTimeout.String())
 	}
 	health.SetReady(false)
-	unlink()
-	stop(servers, o.shutdownTimeout)
-	klog.Flush()
 	return err
 }
 
-// stop lets mounts under way finish, for so long.
-func stop(servers []*grpc.Server, patience time.Duration) {
-	timer := time.AfterFunc(patience, func() {
+// stop lets mounts under way finish, for so long. gRPC's own graceful stop
+// waits for connections too, some of which (one in the middle of its
+// handshake, say) may never end: a second after its start, with no mount under
+// way, it is cut short.
+func stop(servers []*grpc.Server, services []*provider.Service, patience time.Duration) {
+	graceful := make(chan struct{})
+	go func() {
+		var all sync.WaitGroup
 		for _, g := range servers {
-			g.Stop()
+			all.Go(g.GracefulStop)
 		}
-	})
-	defer timer.Stop()
-	var all sync.WaitGroup
-	for _, g := range servers {
-		all.Go(g.GracefulStop)
+		all.Wait()
+		close(graceful)
+	}()
+	deadline := time.After(patience)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-graceful:
+			return
+		case <-deadline:
+			waiting = false
+		case <-tick.C:
+			waiting = slices.ContainsFunc(services, func(s *provider.Service) bool { return s.UnderWay() > 0 })
+		}
 	}
-	all.Wait()
+	for _, g := range servers {
+		g.Stop()
+	}
 }
 
 func profiles() http.Handler {

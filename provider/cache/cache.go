@@ -44,7 +44,8 @@ type Cache struct {
 	mu      sync.Mutex
 	entries lru
 	calls   map[key]*call
-	forced  forced
+	forced  times // when each forceRefresh text was first seen
+	mounted times // when each volume of queries that have one was last answered
 }
 
 // New makes a cache over stores.
@@ -58,7 +59,7 @@ func New(stores Stores, opts Options) *Cache {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes), calls: map[key]*call{}, forced: newForced()}
+	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes), calls: map[key]*call{}, forced: newTimes(), mounted: newTimes()}
 }
 
 // key is one secret as one identity sees it: values are never shared across
@@ -141,7 +142,19 @@ func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query)
 	if failed != nil {
 		return nil, dedupe(failed)
 	}
+	c.answered(r, queries)
 	return answers, nil
+}
+
+// answered remembers when the volumes of the queries were answered.
+func (c *Cache) answered(r *round, queries []plan.Query) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, q := range queries {
+		if q.Volume != "" && (i == 0 || queries[i-1].Volume != q.Volume) {
+			c.mounted.set(r.volume(q), c.opts.Now())
+		}
+	}
 }
 
 // round is one Get.
@@ -220,18 +233,22 @@ func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filt
 	if w.refresh == 0 {
 		w.refresh = from.config.Refresh
 	}
+	r.cache.mu.Lock()
+	defer r.cache.mu.Unlock()
 	if q.Force != "" {
-		w.since = r.cache.firstSeen(r.id.Namespace+"/"+q.Force, r.now)
+		w.since = r.cache.forced.first(r.id.Namespace+"/"+q.Force, r.now)
+	}
+	// A pinned version never changes, whoever asks again.
+	if q.Volume != "" && w.refresh != store.Never {
+		if last, ok := r.cache.mounted.at[r.volume(q)]; ok && last.After(w.since) {
+			w.since = last.Add(1) // read after it
+		}
 	}
 	return w
 }
 
-// firstSeen locks around the memory of forceRefresh texts.
-func (c *Cache) firstSeen(text string, now time.Time) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.forced.firstSeen(text, now)
-}
+// volume names a mount of this round.
+func (r *round) volume(q plan.Query) string { return r.id.Pod.UID + "\x00" + q.Volume }
 
 // open opens each store of the round once.
 func (r *round) open(s store.Selector) *opened {

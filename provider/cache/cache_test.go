@@ -479,3 +479,57 @@ func TestErrorsUnwrapToTheirReasons(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Upstream providers read everything on every republish. Where a dialect
+// promises as much, pods of one identity share the reads still.
+func TestARepublishSeesAValueReadSinceTheVolumesLastAnswer(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	mount := func(pod string) string {
+		q := ask("a")
+		q[0].Volume = "mysql"
+		id := api
+		id.Pod.UID = pod
+		a, err := c.Get(t.Context(), id, q)
+		got := values(t, a, err)
+		clock.now = clock.now.Add(time.Millisecond)
+		return got
+	}
+	for i, c := range []struct{ pod, want string }{
+		{"1", "fetched"}, {"2", "hit"}, {"3", "hit"}, // three pods start
+		{"1", "fetched"}, {"2", "hit"}, {"3", "hit"}, // and are republished
+		{"2", "fetched"}, {"1", "hit"}, {"3", "hit"},
+	} {
+		if got := mount(c.pod); got != "1api:"+c.want {
+			t.Errorf("%d: pod %s: %s", i, c.pod, got)
+		}
+	}
+	if w.calls() != 3 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
+
+func TestAPinnedVersionIsReadOnceHoweverOftenItIsRepublished(t *testing.T) {
+	w := newWorld()
+	c, _ := newCache(w)
+	q := ask("a")
+	q[0].Volume, q[0].Refresh = "mysql", store.Never
+	for range 3 {
+		if _, err := c.Get(t.Context(), api, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.calls() != 1 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
+
+func TestRememberedTimesAreBounded(t *testing.T) {
+	m := newTimes()
+	for i := range 3 * maxTimes {
+		m.first(strings.Repeat("x", i%7)+time.Duration(i).String(), time.Time{})
+	}
+	if len(m.at) != maxTimes || len(m.place) != maxTimes || m.order.Len() != maxTimes {
+		t.Error(len(m.at), len(m.place), m.order.Len())
+	}
+}

@@ -58,26 +58,39 @@ func (l *lru) remove(k key) {
 	delete(l.items, k)
 }
 
-// forced remembers when each forceRefresh text was first seen, for as many
-// texts as fit: one that was forgotten forces once more.
-type forced struct {
-	seen  map[string]time.Time
-	order []string
+// times remembers when something was, for as many names as fit; the oldest is
+// forgotten first. The caller locks.
+type times struct {
+	at    map[string]time.Time
+	order *list.List // of names, the oldest in front
+	place map[string]*list.Element
 }
 
-const maxForced = 4096
+const maxTimes = 4096
 
-func newForced() forced { return forced{seen: map[string]time.Time{}} }
+func newTimes() times {
+	return times{at: map[string]time.Time{}, order: list.New(), place: map[string]*list.Element{}}
+}
 
-func (f *forced) firstSeen(text string, now time.Time) time.Time {
-	if at, ok := f.seen[text]; ok {
+// first is when name was set; now, where it was not.
+func (t *times) first(name string, now time.Time) time.Time {
+	if at, ok := t.at[name]; ok {
 		return at
 	}
-	if len(f.order) >= maxForced {
-		delete(f.seen, f.order[0])
-		f.order = f.order[1:]
-	}
-	f.seen[text] = now
-	f.order = append(f.order, text)
+	t.set(name, now)
 	return now
+}
+
+func (t *times) set(name string, now time.Time) {
+	if e, ok := t.place[name]; ok {
+		t.order.MoveToBack(e)
+	} else {
+		t.place[name] = t.order.PushBack(name)
+	}
+	t.at[name] = now
+	if t.order.Len() > maxTimes {
+		oldest := t.order.Remove(t.order.Front()).(string)
+		delete(t.at, oldest)
+		delete(t.place, oldest)
+	}
 }

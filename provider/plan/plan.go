@@ -66,6 +66,11 @@ type Query struct {
 	// old. It carries the SecretProviderClass's name, so that equal texts of
 	// two classes are two.
 	Force string
+	// Volume, where it is set, names the mount: an answer must have been read
+	// since the last one to this volume, however fresh it is. A dialect whose
+	// users expect every republish to see the store's value of now has it; pods
+	// that share an identity share reads still.
+	Volume string
 }
 
 // Origin says where an answer came from.
@@ -99,15 +104,20 @@ type Output struct {
 	Mode int32 // permission bits
 
 	Key      string // one key of the value
-	JMESPath string // one result of a JMESPath expression on the value
-	Keys     *Keys  // several keys, one file each
-	Decode   Decoding
-	Format   Format
-	Template *template.Template
-	Rewrite  *Rewrite
+	JMESPath string // the text that a JMESPath expression selects from the value
+	// NonString allows a JMESPath result that is no text, written as JSON.
+	NonString bool
+	Keys      *Keys // several keys, one file each
+	Decode    Decoding
+	Format    Format
+	Template  *template.Template
+	Rewrite   *Rewrite
 
 	// ID is the object version's id; the file's path where it is empty.
 	ID string
+	// StoreVersion keeps the store's own version for files that the object
+	// shapes, as the provider whose dialect it is does.
+	StoreVersion bool
 }
 
 // Shape is the part of an output that changes content: "" where a file is its

@@ -43,7 +43,7 @@ func parse(value []byte) (*document, error) {
 		if pairs, ok := dotenv(trimmed); ok {
 			text, err = json.Marshal(pairs)
 		} else {
-			text, err = yamlToJSON(trimmed)
+			text, err = yamlToJSON(value) // its last line break may be a block's own
 		}
 		if err != nil {
 			return nil, errNoKeys

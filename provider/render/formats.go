@@ -98,6 +98,13 @@ func write(f plan.Format, doc *document, d plan.Decoding) ([]byte, error) {
 	}
 }
 
+// Text that no reader of YAML 1.1 or 1.2 takes for anything else, but for the
+// words that are booleans or nothing to one of them.
+var (
+	yamlPlain = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*$`)
+	yamlWords = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
+)
+
 // writeYAML writes block style, every string quoted where YAML would read it
 // as something else.
 func writeYAML(doc *document) ([]byte, error) {
@@ -110,9 +117,13 @@ func writeYAML(doc *document) ([]byte, error) {
 	blocks = func(n *yaml.Node) {
 		n.Style &^= yaml.FlowStyle
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
-			n.Style = 0
-			if strings.Contains(n.Value, "\n") {
+			switch {
+			case strings.Contains(n.Value, "\n"):
 				n.Style = yaml.LiteralStyle
+			case yamlPlain.MatchString(n.Value) && !yamlWords.MatchString(n.Value):
+				n.Style = 0
+			default:
+				n.Style = yaml.DoubleQuotedStyle
 			}
 		}
 		for _, c := range n.Content {

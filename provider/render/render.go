@@ -5,6 +5,7 @@
 package render
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
@@ -177,6 +178,12 @@ func parts(o plan.Object, found plan.Found) ([]part, error) {
 		}
 		text, err := write(out.Format, doc, out.Decode)
 		return []part{{found.Ref.Name, text}}, err
+	case out.JMESPath != "":
+		text, err := searchJMESPath(out.JMESPath, value, out.NonString)
+		if err != nil {
+			return nil, err
+		}
+		return decodedPart(found.Ref.Name, text, out.Decode)
 	case out.Key != "":
 		doc, err := parse(value)
 		if err != nil {
@@ -245,12 +252,9 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 		}
 		found := answers[i].Found[0]
 		all = append(all, found)
-		var value any = string(found.Secret.Value)
-		doc, err := parse(found.Secret.Value)
-		if err == nil {
-			if value, err = doc.data(); err != nil {
-				return nil, err
-			}
+		value, err := templateValue(found.Secret.Value)
+		if err != nil {
+			return nil, err
 		}
 		switch keys, isMap := value.(map[string]any); {
 		case source.Alias != "":
@@ -273,12 +277,25 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
 }
 
+// templateValue is a secret as a template sees it: its keys, or its text. One
+// line without braces is text: a password may look like a mapping (a: b) or a
+// variable (a=b).
+func templateValue(value []byte) (any, error) {
+	text := bytes.TrimSpace(value)
+	if bytes.HasPrefix(text, []byte("{")) || bytes.ContainsRune(text, '\n') {
+		if doc, err := parse(text); err == nil {
+			return doc.data()
+		}
+	}
+	return string(value), nil
+}
+
 // version is the store's own version where the file is the value as it is.
 // Where the object's text shapes the file, a change of that text must change
 // the version too: then it is a digest of the store's versions and the text.
 func version(o plan.Object, from []plan.Found) string {
 	out := o.Output
-	if len(from) == 1 && out.Shape() == "" {
+	if len(from) == 1 && (out.StoreVersion || out.Shape() == "") {
 		return from[0].Secret.Version
 	}
 	h := sha256.New()

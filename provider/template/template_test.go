@@ -104,3 +104,20 @@ func TestErrorsOfTemplatesShowNoValue(t *testing.T) {
 		}
 	}
 }
+
+func FuzzTemplate(f *testing.F) {
+	f.Add(`{{ range $k, $v := .db }}{{ $k | upper }}={{ $v | quote }}{{ end }}`, "v")
+	f.Add(`{{ define "x" }}{{ template "x" . }}{{ end }}{{ template "x" . }}`, "v")
+	f.Add(`{{ $x := .value }}{{ range until 9 }}{{ $x = print $x $x }}{{ end }}{{ $x | b64enc }}`, "v")
+	f.Add(`{{ printf "%-20s|%v" .value .db | indent 3 | replace "a" "b" }}`, "v")
+	f.Fuzz(func(t *testing.T, source, value string) {
+		tmpl, err := Parse(source)
+		if err != nil {
+			return
+		}
+		out, err := tmpl.Execute(map[string]any{"value": value, "db": map[string]any{"k": value, "n": 1}})
+		if err == nil && len(out) > MaxText {
+			t.Errorf("%d bytes", len(out))
+		}
+	})
+}

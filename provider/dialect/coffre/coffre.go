@@ -303,6 +303,9 @@ func file(o object, several bool, bad func(string, string, ...any)) string {
 			bad("file", "%.120q %s", o.File, reason)
 		}
 		return o.File
+	case o.Name == "" && len(o.Secrets) == 0: // said already
+	case o.Name == "":
+		bad("file", "is missing: a template that draws on several secrets needs its file named")
 	case strings.Contains(o.Name, "/") || render.PathFault(o.Name) != "":
 		bad("file", "is missing, and %.120q cannot be the file's name", o.Name)
 	}

@@ -1,0 +1,55 @@
+# make demo   the main job on the embedded default: no cloud, no cluster
+# make test   unit and compatibility tests, the chart, the manifests
+# make help   everything else
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+include build/Makefile.inc
+include test/e2e/Makefile.inc
+
+LDFLAGS = -s -w -X main.version=$(VERSION)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: build
+build: ## bin/coffre, static
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/coffre ./cmd/coffre
+
+.PHONY: demo
+demo: build ## mount the examples from an encrypted document, change it, see the new version arrive
+	@tools=$$(test/tools/sops/build.sh) && test/demo/demo.sh bin/coffre "$$tools"
+
+.PHONY: test
+test: unit chart-test check-manifests image-test ## all tests that need no cluster
+
+.PHONY: unit
+unit: ## vet and test every package
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go test -timeout 10m ./...
+
+.PHONY: race
+race: ## the same tests under the race detector; needs a C compiler
+	go test -race -timeout 20m ./...
+
+# Every parser that a tenant can reach. FUZZTIME=5m for a longer look.
+FUZZTIME ?= 10s
+FUZZ = provider:FuzzMount provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan \
+	provider/render:FuzzFormats provider/render:FuzzFiles provider/template:FuzzTemplate provider/store/sops:FuzzDocument
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser that a tenant can reach, FUZZTIME each
+	@for target in $(FUZZ); do \
+		echo "== $$target"; \
+		go test ./$${target%%:*} -run '^$$' -fuzz "^$${target##*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## latency, allocations and memory of mounts
+	go test ./test/bench -run '^$$' -bench . -benchmem
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin dist

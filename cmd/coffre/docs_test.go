@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every manifest and store configuration in the documentation and the examples
+// is one that lint has nothing against.
+func TestEveryManifestInTheDocumentationIsRight(t *testing.T) {
+	root := "../.."
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, filepath.Join(root, "README.md"))
+	block := regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
+	checked := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+			manifest := regexp.MustCompile(`(?m)^`+m[1]).ReplaceAllString(m[2], "")
+			// helm values stand beside stores: what lint reads of them is the stores
+			status, out, errs := coffre(t, "lint", write(t, "block.yaml", manifest))
+			if status != 0 || !strings.Contains(out, " 0 errors, 0 warnings") {
+				t.Errorf("%s: %s%s\n%s", page, out, errs, manifest)
+			}
+			checked++
+		}
+	}
+	if checked < 8 {
+		t.Errorf("%d blocks only: are they found?", checked)
+	}
+	var examples []string
+	_ = filepath.WalkDir(filepath.Join(root, "manifests", "examples"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".yaml") && !strings.Contains(path, "argocd") {
+			examples = append(examples, path)
+		}
+		return err
+	})
+	examples = append(examples, filepath.Join(root, "test/demo/secretproviderclass.yaml"), filepath.Join(root, "test/demo/stores.yaml"))
+	if status, out, errs := coffre(t, append([]string{"lint"}, examples...)...); status != 0 {
+		t.Errorf("%s%s", out, errs)
+	}
+}
+
+var markdownLink = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+
+func TestLinksBetweenPagesLead(t *testing.T) {
+	for _, dir := range []string{"../..", "../../docs", "../../provider/store", "../../provider/store/sops", "../../charts/coffre", "../../manifests/examples"} {
+		pages, _ := filepath.Glob(filepath.Join(dir, "*.md"))
+		for _, page := range pages {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range markdownLink.FindAllStringSubmatch(string(text), -1) {
+				if strings.Contains(m[1], "://") {
+					continue
+				}
+				if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+					t.Errorf("%s: %s leads nowhere", page, m[1])
+				}
+			}
+		}
+	}
+}

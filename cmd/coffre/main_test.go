@@ -1,0 +1,383 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coffre-csi/coffre/test/sopstest"
+)
+
+// TestMain lets the test program be the coffre program too, for tests that need
+// a process of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv("COFFRE_TEST_MAIN") == "1" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// coffre runs the program in this process.
+func coffre(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(t.Context(), args, stdio{strings.NewReader(""), &o, &e})
+	return status, o.String(), e.String()
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const plaintext = "prod/mysql:\n  username: shop\n  password: hunter2\n"
+
+// class is a SecretProviderClass with an encrypted document in it, the Pod that
+// mounts it and the Secret with its key.
+func class(t *testing.T, key sopstest.Key, objects string) string {
+	t.Helper()
+	indent := func(by int, text string) string {
+		pad := strings.Repeat(" ", by)
+		return pad + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+pad)
+	}
+	return `apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: mysql, namespace: shop}
+spec:
+  provider: coffre
+  parameters:
+    inlineStore: |
+      kind: sops
+      document: |
+` + indent(8, sopstest.Encrypt(t, "yaml", plaintext, key.Public)) + `
+    objects: |
+` + indent(6, objects) + `
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api, namespace: shop}
+spec:
+  serviceAccountName: api
+  containers: [{name: api, image: api, volumeMounts: [{name: mysql, mountPath: /opt/mysql}]}]
+  volumes:
+  - name: mysql
+    csi:
+      driver: secrets-store.csi.k8s.io
+      readOnly: true
+      volumeAttributes: {secretProviderClass: mysql}
+      nodePublishSecretRef: {name: age}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: age, namespace: shop}
+stringData: {age.agekey: "` + key.Secret + `"}
+`
+}
+
+const mysqlObjects = `- name: prod/mysql
+  key: password
+  file: database-password
+- name: prod/mysql
+  keys: "*"
+  file: mysql/
+  mode: "0440"
+`
+
+func TestRenderWritesWhatTheDriverWouldAndPrintsNoValue(t *testing.T) {
+	manifest := write(t, "m.yaml", class(t, sopstest.NewKey(t), mysqlObjects))
+	dir := filepath.Join(t.TempDir(), "volume")
+	status, out, errs := coffre(t, "render", "-f", manifest, "--out", dir)
+	if status != 0 {
+		t.Fatal(errs)
+	}
+	want := regexp.MustCompile(`^Pod/api volume mysql: shop/mysql → \S+
+├── database-password +7 B  0644  version \S{20}
+└── mysql/
+    ├── password +7 B  0440  version \S{20}
+    └── username +4 B  0440  version \S{20}
+$`)
+	if !want.MatchString(out) || strings.Contains(out, "hunter2") {
+		t.Errorf("got\n%s", out)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "database-password")); err != nil || string(got) != "hunter2" {
+		t.Error(string(got), err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "mysql", "username")); err != nil || info.Mode().Perm() != 0o440 {
+		t.Error(info, err)
+	}
+	if status, out, _ = coffre(t, "render", "-f", manifest, "--out", dir, "--reveal"); status != 0 || !strings.Contains(out, "hunter2") {
+		t.Error("--reveal prints no value:", out)
+	}
+}
+
+func TestRenderSaysWhatFailedAndLeavesTheFilesAlone(t *testing.T) {
+	key := sopstest.NewKey(t)
+	dir := filepath.Join(t.TempDir(), "volume")
+	if status, _, errs := coffre(t, "render", "-f", write(t, "m.yaml", class(t, key, mysqlObjects)), "--out", dir); status != 0 {
+		t.Fatal(errs)
+	}
+	other := class(t, key, mysqlObjects)
+	other = strings.Replace(other, key.Secret, sopstest.NewKey(t).Secret, 1)
+	for name, c := range map[string]struct{ manifest, want string }{
+		"wrong key":     {other, "inline: "},
+		"wrong object":  {class(t, key, "- {name: prod/mysql, file: ../x}"), `objects[0].file: "../x" leaves the volume`},
+		"missing":       {class(t, key, "- {name: prod/mysqk, file: x}"), "prod/mysql"},
+		"tampered":      {strings.Replace(class(t, key, mysqlObjects), "username: ENC", "user: ENC", 1), "was changed after it was encrypted"},
+		"no such class": {strings.Replace(class(t, key, mysqlObjects), "secretProviderClass: mysql", "secretProviderClass: other", 1), "SecretProviderClass shop/other is in none of the files"},
+		"no such key":   {strings.Replace(class(t, key, mysqlObjects), "nodePublishSecretRef: {name: age}", "nodePublishSecretRef: {name: old}", 1), "nodePublishSecretRef shop/old is in none of the files"},
+		"no dialect":    {strings.Replace(class(t, key, mysqlObjects), "provider: coffre", "provider: cofre", 1), `spec.provider "cofre" is no dialect`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, out, errs := coffre(t, "render", "-f", write(t, "m.yaml", c.manifest), "--out", dir)
+			if status != 1 || !strings.Contains(errs, c.want) {
+				t.Errorf("%d\n%s\n%s", status, out, errs)
+			}
+			if strings.Contains(errs, "hunter2") || strings.Contains(errs, "AGE-SECRET-KEY") {
+				t.Error("a secret is in", errs)
+			}
+			if got, err := os.ReadFile(filepath.Join(dir, "database-password")); err != nil || string(got) != "hunter2" {
+				t.Error("the volume lost its file:", err)
+			}
+		})
+	}
+}
+
+func TestLintFindsEveryMistakeAtItsLine(t *testing.T) {
+	manifest := class(t, sopstest.NewKey(t), "- name: prod/mysql\n  kye: password\n  file: a\n- name: x\n  mode: rw\n")
+	manifest = strings.Replace(manifest, "readOnly: true", "readOnly: false", 1)
+	path := write(t, "m.yaml", manifest)
+	line := func(text string) int {
+		before, _, ok := strings.Cut(manifest, text)
+		if !ok {
+			t.Fatal(text)
+		}
+		return strings.Count(before, "\n") + 1
+	}
+	status, out, _ := coffre(t, "lint", path, "--output", "json")
+	var found []finding
+	if err := json.Unmarshal([]byte(out), &found); err != nil || status != 1 {
+		t.Fatal(status, err, out)
+	}
+	want := []finding{
+		{path, line("kye:"), "error", "SecretProviderClass shop/mysql", "objects[0].kye", `unknown field; did you mean "key"?`},
+		{path, line("mode: rw"), "error", "SecretProviderClass shop/mysql", "objects[1].mode", `"rw" is no file mode; write it in octal, as "0440"`},
+		{path, line("- name: mysql\n    csi"), "error", "Pod/api volume mysql", "csi.readOnly", "must be true: the driver refuses the volume otherwise"},
+	}
+	if len(found) != len(want) {
+		t.Fatalf("got %+v", found)
+	}
+	for i := range want {
+		if found[i] != want[i] {
+			t.Errorf("got  %+v\nwant %+v", found[i], want[i])
+		}
+	}
+}
+
+func TestLintWarnsOfWhatNeverReachesTheApplication(t *testing.T) {
+	manifest := class(t, sopstest.NewKey(t), "- {name: prod/mysql, file: a, mode: \"0440\"}")
+	manifest = strings.Replace(manifest, "mountPath: /opt/mysql", "mountPath: /opt/mysql/a, subPath: a", 1)
+	manifest = strings.Replace(manifest, "  serviceAccountName: api\n", "  serviceAccountName: api\n  securityContext: {runAsNonRoot: true}\n", 1)
+	manifest = strings.Replace(manifest, "  provider: coffre\n", "  provider: coffre\n  secretObjects: [{secretName: s, type: Opaque, data: [{objectName: b, key: k}]}]\n", 1)
+	status, out, _ := coffre(t, "lint", write(t, "m.yaml", manifest))
+	for _, want := range []string{"a file mounted by subPath never sees a new value", "0440: the file is root's, and the driver applies no fsGroup", `error: SecretProviderClass shop/mysql: secretObjects: Secret s: no object makes the file "b"`, "2 checked, 1 errors, 2 warnings"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if status != 1 {
+		t.Error(status)
+	}
+}
+
+func TestCallsThatCannotBeUnderstoodAreUsageErrors(t *testing.T) {
+	for _, args := range [][]string{{}, {"srve"}, {"lint"}, {"render"}, {"serve", "--nope"}, {"serve", "x"}, {"lint", "--output", "xml", "f"},
+		{"serve", "--mount-timeout", "3m"}, {"serve", "--pprof-addr", ":6060"}, {"serve", "--pprof-addr", "0.0.0.0:6060"}, {"serve", "--logging-format", "xml"}} {
+		if status, _, errs := coffre(t, args...); status != 2 || errs == "" {
+			t.Errorf("%v: %d %s", args, status, errs)
+		}
+	}
+	if status, _, errs := coffre(t, "serve", "--dialects", "cofre", "--providers-dir", t.TempDir()); status != 1 || !strings.Contains(errs, `"cofre" is no dialect; did you mean "coffre"?`) {
+		t.Error(status, errs)
+	}
+	if status, out, _ := coffre(t, "version"); status != 0 || out != "coffre dev\n" {
+		t.Error(status, out)
+	}
+}
+
+// process is coffre serve in a process of its own.
+type process struct {
+	*exec.Cmd
+	dir, log string
+}
+
+func startServe(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(os.Args[0], append([]string{"serve", "--providers-dir", dir}, args...)...)
+	c.Env = append(os.Environ(), "COFFRE_TEST_MAIN=1")
+	c.Stderr = file
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	p := &process{c, dir, log}
+	p.until(t, `"serving" what="driver"|"what":"driver"`)
+	return p
+}
+
+func (p *process) text() string {
+	raw, _ := os.ReadFile(p.log)
+	return string(raw)
+}
+
+func (p *process) until(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for range 200 {
+		if m := re.FindString(p.text()); m != "" {
+			return m
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatalf("no %q in the log:\n%s", pattern, p.text())
+	return ""
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, _ := io.ReadAll(r.Body)
+	return r.StatusCode, string(text)
+}
+
+func TestServeThroughItsWholeLife(t *testing.T) {
+	key := sopstest.NewKey(t)
+	manifest := write(t, "m.yaml", class(t, key, mysqlObjects))
+	document := write(t, "doc.yaml", sopstest.Encrypt(t, "yaml", plaintext, key.Public))
+	keyFile := write(t, "age.key", key.Secret)
+	stores := write(t, "stores.yaml", "stores: {docs: {kind: sops, namespaces: [shop], file: "+document+", ageKeyFile: "+keyFile+"}}\n")
+	dir := t.TempDir()
+	p := startServe(t, dir, "--stores", stores, "--stores-poll-interval", "20ms", "--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--pprof-addr", "localhost:0")
+	address := func(what string) string {
+		m := regexp.MustCompile(`what="` + what + `" address="([^"]+)"`).FindStringSubmatch(p.until(t, `what="`+what+`" address="[^"]+"`))
+		return "http://" + m[1]
+	}
+	for _, path := range []string{"/readyz", "/healthz"} {
+		if code, text := get(t, address("health")+path); code != 200 {
+			t.Error(path, code, text)
+		}
+	}
+	if code, _ := get(t, address("pprof")+"/debug/pprof/cmdline"); code != 404 {
+		t.Error("the command line is shown:", code)
+	}
+
+	socket := filepath.Join(dir, "coffre.sock")
+	out := filepath.Join(t.TempDir(), "volume")
+	mount := func() (int, string) {
+		status, text, errs := coffre(t, "render", "--socket", socket, "-f", manifest, "--out", out)
+		return status, text + errs
+	}
+	if status, text := mount(); status != 0 {
+		t.Fatal(text)
+	}
+	byPlatform := strings.Replace(class(t, key, mysqlObjects), "    objects:", "    store: docs\n    objects:", 1)
+	byPlatform = regexp.MustCompile(`(?s)    inlineStore: \|.*?    store:`).ReplaceAllString(byPlatform, "    store:")
+	if status, _, errs := coffre(t, "render", "--socket", socket, "-f", write(t, "p.yaml", byPlatform), "--out", out); status != 0 {
+		t.Fatal(errs)
+	}
+	_, metrics := get(t, address("metrics")+"/metrics")
+	for _, want := range []string{`coffre_mounts_total{code="OK",dialect="coffre"} 2`, `coffre_fetches_total{result="miss",store="docs"} 2`, `coffre_configured_stores 1`,
+		"coffre_cache_entries 2", "coffre_build_info", "coffre_panics_total 0", `coffre_configuration_reloads_total{result="ok"} 1`, "coffre_mount_duration_seconds_bucket"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in the metrics:\n%s", want, regexp.MustCompile(`(?m)^(#|go_|process_|coffre_mount_duration).*\n`).ReplaceAllString(metrics, ""))
+		}
+	}
+	p.until(t, `"audit: delivered" dialect="coffre" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\["docs/prod/mysql version=\S+ fetched"`)
+
+	if err := os.WriteFile(stores, []byte("stores: {docs: {kind: sopz}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.until(t, `store configuration is wrong; what was in force stays" file="\S+" line=1 field="stores.docs.kind" error="\\"sopz\\" is no kind of store; did you mean \\"sops\\"\?"`)
+	if _, metrics = get(t, address("metrics")+"/metrics"); !strings.Contains(metrics, "coffre_configuration_last_reload_successful 0") || !strings.Contains(metrics, "coffre_configured_stores 1") {
+		t.Error("a broken edit is not in the metrics, or is in force")
+	}
+	if status, _, errs := coffre(t, "render", "--socket", socket, "-f", write(t, "p.yaml", byPlatform), "--out", out); status != 0 {
+		t.Error("the last good configuration is gone:", errs)
+	}
+
+	// A second provider leaves the first's socket alone.
+	second := exec.Command(os.Args[0], "serve", "--providers-dir", dir)
+	second.Env = append(os.Environ(), "COFFRE_TEST_MAIN=1")
+	if text, err := second.CombinedOutput(); err == nil || !strings.Contains(string(text), "is served by another process") {
+		t.Errorf("a second provider: %v %s", err, text)
+	}
+	// Killed, it leaves a stale file, which the next one replaces.
+	_ = p.Process.Kill()
+	_ = p.Wait()
+	if _, err := os.Lstat(socket); err != nil {
+		t.Fatal("a killed process cannot unlink:", err)
+	}
+	next := startServe(t, dir, "--logging-format", "json")
+	if status, text := mount(); status != 0 {
+		t.Fatal(text)
+	}
+	// Asked to stop, it stops with 0 and takes its socket with it.
+	_ = next.Process.Signal(syscall.SIGTERM)
+	if err := next.Wait(); err != nil {
+		t.Error(err, next.text())
+	}
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Error("the socket file stays after SIGTERM")
+	}
+	for line := range strings.Lines(next.text()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
+	for _, log := range []string{p.text(), next.text()} {
+		for _, secret := range []string{"hunter2", "AGE-SECRET-KEY"} {
+			if strings.Contains(log, secret) {
+				t.Errorf("%s is in the log", secret)
+			}
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(out, "database-password")); err != nil || string(got) != "hunter2" {
+		t.Error("the volume lost its file:", err)
+	}
+}
+
+func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var errs bytes.Buffer
+	dir := t.TempDir()
+	status := run(ctx, []string{"serve", "--providers-dir", dir, "--metrics-addr", "256.0.0.1:1"}, stdio{nil, io.Discard, &errs})
+	if status != 1 || !strings.Contains(errs.String(), "metrics") {
+		t.Error(status, errs.String())
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) != 0 {
+		t.Error("sockets are left behind:", left)
+	}
+}

@@ -1,0 +1,192 @@
+// Package aws reads SecretProviderClasses written for the AWS provider (v3)
+// unchanged: its parameters, its file names, its object versions and its error
+// sentences. Where that provider has a fault (a crash, a file that silently
+// takes another's place), this dialect has an error that says so; fields that
+// its users asked for are added, each switched on by naming it (docs/aws.md).
+package aws
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/provider/plan"
+	"github.com/coffre-csi/coffre/provider/request"
+	"github.com/coffre-csi/coffre/provider/store"
+	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
+	"github.com/coffre-csi/coffre/provider/strict"
+)
+
+// Name of the dialect: of its socket, and of spec.provider.
+const Name = "aws"
+
+// Dialect reads the syntax of the AWS provider.
+type Dialect struct {
+	// DefaultRegion is what AWS_REGION said; empty where the node's is asked.
+	DefaultRegion string
+}
+
+// reader reads one SecretProviderClass.
+type reader struct {
+	req         request.Request
+	errors      strict.Errors
+	regions     []string // the first may be "", for the node's
+	translation string   // what "/" becomes in a file's name; "" where it stays
+	refresh     store.Refresh
+	force       string
+
+	secrets, parameters *store.Config
+}
+
+func (r *reader) bad(path, format string, args ...any) {
+	r.errors = append(r.errors, strict.Error{Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// Plan reads a request's parameters. Unknown parameters are ignored, as the
+// AWS provider ignores them.
+func (d Dialect) Plan(req request.Request) (plan.Plan, error) {
+	r := &reader{req: req}
+	settings := d.settings(r)
+	r.translation = r.pathTranslation()
+	r.common()
+	if len(r.errors) == 0 {
+		r.stores(settings)
+	}
+	p := plan.Plan{Objects: r.objects(req.Parameters["objects"])}
+	if len(r.errors) > 0 {
+		return plan.Plan{}, r.errors
+	}
+	return p, nil
+}
+
+// settings are those of both stores.
+func (d Dialect) settings(r *reader) awsstore.Settings {
+	p := r.req.Parameters
+	s := awsstore.Settings{Region: p["region"], Auth: awsauth.IRSA}
+	if s.Region == "" {
+		s.Region = d.DefaultRegion
+	}
+	r.regions = []string{s.Region}
+	for region := range strings.SplitSeq(p["failoverRegion"], ",") {
+		if region = strings.TrimSpace(region); region == "" {
+			continue
+		}
+		if slices.Contains(r.regions, region) {
+			r.bad("failoverRegion", "%s: failover region cannot be the same as the primary region", region)
+		}
+		r.regions = append(r.regions, region)
+		s.FailoverRegions = append(s.FailoverRegions, region)
+	}
+	if text := p["usePodIdentity"]; text != "" {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			r.bad("", "failed to parse usePodIdentity value, error: %s", err)
+		}
+		if on {
+			s.Auth = awsauth.PodIdentity
+		}
+	}
+	switch strings.ToLower(p["preferredAddressType"]) {
+	case "ipv4":
+		s.PodIdentityAddress = awsauth.IPv4
+	case "ipv6":
+		s.PodIdentityAddress = awsauth.IPv6
+	}
+	return s
+}
+
+// pathTranslation is what stands for "/" in file names.
+func (r *reader) pathTranslation() string {
+	switch text := r.req.Parameters["pathTranslation"]; {
+	case text == "":
+		return "_"
+	case strings.EqualFold(text, "false"):
+		return ""
+	case len(text) == 1:
+		return text
+	default:
+		r.bad("", "pathTranslation must be either 'False' or a single character string; it is %.40q", text)
+		return "_"
+	}
+}
+
+// common reads the parameters that Coffre adds to the dialect.
+func (r *reader) common() {
+	if text := r.req.Parameters["refresh"]; text != "" {
+		if err := r.refresh.UnmarshalText([]byte(text)); err != nil {
+			r.bad("refresh", "%s", err)
+		}
+	}
+	if text := r.req.Parameters["forceRefresh"]; text != "" {
+		r.force = r.req.Class + "\x00" + text
+	}
+}
+
+// stores makes the two stores that the objects may stand in, one of each kind,
+// shared by all objects so that each is opened once a Mount.
+func (r *reader) stores(s awsstore.Settings) {
+	timeout := store.DefaultTimeout
+	if n := len(s.FailoverRegions); n > 0 {
+		timeout = min(time.Duration(n+1)*store.DefaultTimeout/2, 50*time.Second)
+	}
+	var errs []error
+	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, timeout)
+	if errs == nil {
+		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, timeout)
+	}
+	for _, err := range errs {
+		r.bad("", "%s", err)
+	}
+}
+
+// maxObjects is a bound of Coffre's own.
+const maxObjects = plan.MaxObjects
+
+// objects reads the list as the AWS provider does: keys in any letter case,
+// unknown ones ignored, scalars as text by YAML 1.1, the first document only.
+func (r *reader) objects(text string) []plan.Object {
+	if len(text) > strict.MaxBytes {
+		r.bad("objects", "is %d bytes; the limit is %d", len(text), strict.MaxBytes)
+		return nil
+	}
+	var list []*descriptor
+	if err := unmarshal(text, &list); err != nil {
+		r.bad("objects", "Failed to load SecretProviderClass: %s", err)
+		return nil
+	}
+	if len(list) > maxObjects {
+		r.bad("objects", "lists %d objects; the limit is %d", len(list), maxObjects)
+		return nil
+	}
+	var objects []plan.Object
+	names := names{reader: r}
+	for i, d := range list {
+		field := fmt.Sprintf("objects[%d]", i)
+		if d == nil {
+			r.bad(field, "Empty descriptor entry in SecretProviderClass")
+			continue
+		}
+		before := len(r.errors)
+		d.check(r, field)
+		names.add(field, d)
+		if len(r.errors) == before {
+			objects = append(objects, d.plan(r, field)...)
+		}
+	}
+	return objects
+}
+
+// unmarshal keeps a fault of the parser from being more than an error.
+func unmarshal(text string, into *[]*descriptor) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("objects is no YAML that can be read")
+		}
+	}()
+	return yaml.Unmarshal([]byte(text), into)
+}

@@ -1,0 +1,123 @@
+package render
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jmespath/go-jmespath"
+)
+
+// Bounds of a JMESPath expression. Each comma of a multi-select may double
+// what comes after it ([@,@]), so that their number bounds the growth.
+const (
+	maxJMESPath       = 1024
+	maxJMESPathCommas = 8
+)
+
+// CheckJMESPath says what is wrong with an expression before any value is read.
+func CheckJMESPath(expression string) error {
+	if len(expression) > maxJMESPath {
+		return fmt.Errorf("is %d bytes; the limit is %d", len(expression), maxJMESPath)
+	}
+	if n := commasOutsideQuotes(expression); n > maxJMESPathCommas {
+		return fmt.Errorf("has %d commas; the limit is %d", n, maxJMESPathCommas)
+	}
+	_, err := compileJMESPath(expression)
+	return err
+}
+
+func commasOutsideQuotes(s string) int {
+	commas := 0
+	quote := byte(0)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quote != 0 && c == '\\':
+			i++
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"' || c == '`':
+			quote = c
+		case c == ',':
+			commas++
+		}
+	}
+	return commas
+}
+
+// compileJMESPath compiles; the library panics on some expressions.
+func compileJMESPath(expression string) (compiled *jmespath.JMESPath, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("is no JMESPath expression")
+		}
+	}()
+	compiled, err = jmespath.Compile(expression)
+	if err != nil {
+		return nil, fmt.Errorf("is no JMESPath expression: %s", strings.TrimPrefix(err.Error(), "SyntaxError: "))
+	}
+	return compiled, nil
+}
+
+// searchJMESPath is the text that an expression selects from a JSON value. A
+// result that is no text is an error unless nonString allows it; it is then
+// written as JSON. Errors name the kind of the result, never the result.
+func searchJMESPath(expression string, value []byte, nonString bool) (text []byte, err error) {
+	var data any
+	if err := json.Unmarshal(value, &data); err != nil {
+		return nil, errors.New("is no JSON, which jmesPath reads")
+	}
+	compiled, err := compileJMESPath(expression)
+	if err != nil {
+		return nil, err
+	}
+	result, err := evaluate(compiled, data)
+	switch r := result.(type) {
+	case nil:
+		if err == nil {
+			err = errors.New("selects nothing")
+		}
+		return nil, fmt.Errorf("jmesPath %q %w", shorten(expression), err)
+	case string:
+		return []byte(r), nil
+	case float64:
+		// A number that a float cannot hold would be written wrong, and
+		// nobody would know.
+		if const53 := float64(1 << 53); r >= const53 || r <= -const53 {
+			return nil, fmt.Errorf("jmesPath %q selects a number too large to be exact; store it as text", shorten(expression))
+		}
+	}
+	if !nonString {
+		return nil, fmt.Errorf("jmesPath %q selects %s, not text; set allowNonString: true for its JSON, or use to_string()", shorten(expression), jsonKind(result))
+	}
+	return json.Marshal(result)
+}
+
+func evaluate(compiled *jmespath.JMESPath, data any) (result any, err error) {
+	defer func() {
+		if recover() != nil {
+			result, err = nil, errors.New("does not work on this value")
+		}
+	}()
+	if result, err = compiled.Search(data); err != nil {
+		// The library's text may quote an argument, which is a part of the value.
+		return nil, errors.New("does not work on this value (a function got an argument of another kind than it takes)")
+	}
+	return result, nil
+}
+
+func jsonKind(v any) string {
+	switch v.(type) {
+	case float64:
+		return "a number"
+	case bool:
+		return "true or false"
+	case []any:
+		return "a list"
+	default:
+		return "an object"
+	}
+}

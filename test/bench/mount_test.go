@@ -1,0 +1,171 @@
+// Package bench measures Mounts through the real socket. `make bench` runs it;
+// its figures are ratios and counts of one run.
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/klog/v2"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/dialect/coffre"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// memory is a store that answers at once: what is measured is Coffre.
+type memory struct{}
+
+func (memory) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, error) {
+	out := make([]store.Secret, len(refs))
+	for i, r := range refs {
+		out[i] = store.Secret{Value: store.Value(`{"username":"shop","password":"` + r.Name + `"}`), Version: "1"}
+	}
+	return out, nil
+}
+
+type noSettings struct{}
+
+func (*noSettings) Check(bool) []error { return nil }
+
+func serve(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
+	klog.SetLogger(logr.Discard())
+	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
+		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
+	set := store.NewSet(kinds)
+	if err := set.Load(`stores: {memory: {kind: memory, namespaces: ["*"], refresh: 1h}}`); err != nil {
+		b.Fatal(err)
+	}
+	metrics := provider.NewMetrics("bench")
+	secrets := cache.New(set, cache.Options{MaxEntries: 200_000, MaxBytes: 1 << 30, Metrics: metrics})
+	socket, err := provider.Listen(b.TempDir(), "coffre")
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := provider.NewServer(&provider.Service{
+		Provider: &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")},
+		Timeout:  time.Minute, Observer: metrics,
+	})
+	go g.Serve(socket)
+	b.Cleanup(g.Stop)
+	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	return pb.NewCSIDriverProviderClient(conn), secrets
+}
+
+func request(first, objects int, template string) *pb.MountRequest {
+	var list strings.Builder
+	for i := range objects {
+		fmt.Fprintf(&list, template+"\n", first+i, first+i)
+	}
+	a, _ := json.Marshal(map[string]string{"store": "memory", "objects": list.String(), "secretProviderClass": "mysql",
+		"csi.storage.k8s.io/pod.name": "api-1", "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/pod.uid": "u", "csi.storage.k8s.io/serviceAccount.name": "api"})
+	return &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"}
+}
+
+// measure mounts b.N times and reports the median and the 99th percentile.
+func measure(b *testing.B, client pb.CSIDriverProviderClient, req *pb.MountRequest) {
+	b.ReportAllocs()
+	took := make([]time.Duration, 0, b.N)
+	for b.Loop() {
+		began := time.Now()
+		if _, err := client.Mount(context.Background(), req); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-median")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+}
+
+const plain, keyed = "- {name: s%d, file: f%d}", "- {name: s%d, key: password, file: f%d}"
+
+// BenchmarkMountCached is a republish: everything is in the cache. Target: one
+// object under 300 µs at the median on one core.
+func BenchmarkMountCached(b *testing.B) {
+	for _, c := range []struct {
+		objects  int
+		template string
+		name     string
+	}{{1, plain, "1-object"}, {1, keyed, "1-object-with-key"}, {50, plain, "50-objects"}, {50, keyed, "50-objects-with-key"}} {
+		b.Run(c.name, func(b *testing.B) {
+			client, _ := serve(b)
+			measure(b, client, request(0, c.objects, c.template))
+		})
+	}
+}
+
+// BenchmarkMountWithFullCache is the same with ever more in the cache: latency
+// and allocations must not grow with it.
+func BenchmarkMountWithFullCache(b *testing.B) {
+	for _, entries := range []int{0, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("%d-entries", entries), func(b *testing.B) {
+			client, _ := serve(b)
+			for first := 0; first < entries; first += 500 {
+				if _, err := client.Mount(context.Background(), request(first+1000, 500, plain)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			measure(b, client, request(0, 1, plain))
+		})
+	}
+}
+
+// BenchmarkIdleMemory is the resident memory of a provider that serves its
+// socket and has nothing to do.
+func BenchmarkIdleMemory(b *testing.B) {
+	program := filepath.Join(b.TempDir(), "coffre")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/coffre")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	dir := b.TempDir()
+	var log bytes.Buffer
+	c := exec.Command(program, "serve", "--providers-dir", dir, "--metrics-addr", "127.0.0.1:0")
+	c.Stderr = &log
+	if err := c.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Process.Signal(os.Interrupt); _ = c.Wait() }()
+	for range 100 {
+		if conn, err := net.Dial("unix", filepath.Join(dir, "coffre.sock")); err == nil {
+			conn.Close()
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
+	if err != nil {
+		b.Fatal(err, log.String())
+	}
+	for b.Loop() { // one reading is the measurement
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib float64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
+			b.ReportMetric(kib/1024, "MiB-resident")
+			b.ReportMetric(0, "ns/op")
+		}
+	}
+}
