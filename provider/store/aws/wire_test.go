@@ -38,7 +38,7 @@ func newWire(t testing.TB, permissions ...aws.Rule) *wire {
 	if permissions == nil {
 		permissions = []aws.Rule{{Actions: []string{"*"}, Resources: []string{"*"}}}
 	}
-	fake.AddRole(aws.Role{ARN: shopRole, Subjects: []string{"system:serviceaccount:shop:api"}, Permissions: permissions})
+	fake.AddRole(aws.Role{ARN: shopRole, Subjects: []string{"system:serviceaccount:shop:api", "system:serviceaccount:shop:web"}, Permissions: permissions})
 	ca, err := serve.NewAuthority()
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestStrictAWSRefusesAndTheErrorSaysWhatToDo(t *testing.T) {
 		name string
 		want string
 	}{
-		{w.pod("api", "vault"), "prod/a", "the role's trust policy does not accept the pod's token: role " + shopRole + " (service account shop/api): the role's account needs an IAM OIDC provider"},
+		{w.pod("web", "vault"), "prod/a", "the role's trust policy does not accept the pod's token: role " + shopRole + " (service account shop/web): the role's account needs an IAM OIDC provider"},
 		{w.pod("other", awsauth.AudienceIRSA), "prod/a", "the role's trust policy does not accept the pod: role " + shopRole + " (service account shop/other): it must allow"},
 		{good, "ops/a", "ops/a: access denied: role " + shopRole + " (service account shop/api) lacks secretsmanager:GetSecretValue, in eu-west-3"},
 	} {
