@@ -542,3 +542,21 @@ func TestMemoryOfIdentitiesIsBounded(t *testing.T) {
 		t.Error(n)
 	}
 }
+
+func TestNodesOwnIdentityIsTheSDKsDefaultChain(t *testing.T) {
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	for _, v := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
+		t.Setenv(v, "")
+	}
+	nobody := auth.Identity{Namespace: "shop", ServiceAccount: "api"}
+	_, err := open(t, newCloud().broker(), nobody, Login{Method: Provider}).Credentials(t.Context(), "eu-west-3")
+	if err == nil || !strings.HasPrefix(err.Error(), "the node's own identity has no AWS credentials") {
+		t.Error(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIANODE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+	got, err := open(t, newCloud().broker(), nobody, Login{Method: Provider}).Credentials(t.Context(), "eu-west-3")
+	if err != nil || got.AccessKeyID != "AKIANODE" {
+		t.Error(err)
+	}
+}
