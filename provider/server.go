@@ -51,7 +51,7 @@ type Service struct {
 // A storm queues instead of growing: so many Mounts of a dialect are worked on
 // at once, and so many of one namespace wait.
 const (
-	mountsAtOnce   = 256
+	mountsAtOnce   = 64
 	mountsWaiting  = 2048
 	mountsTooMany  = "%d mounts of namespace %q wait on this node already; kubelet tries again"
 	mountsTimedOut = "no turn within %s: this node's other mounts keep the provider busy; kubelet tries again"
