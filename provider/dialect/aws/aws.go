@@ -127,17 +127,17 @@ func (r *reader) common() {
 	}
 }
 
+// readTimeout of a read: most of a Mount's own deadline, for a storm of pods
+// under a low quota is paced for longer than any one answer takes.
+const readTimeout = 50 * time.Second
+
 // stores makes the two stores that the objects may stand in, one of each kind,
 // shared by all objects so that each is opened once a Mount.
 func (r *reader) stores(s awsstore.Settings) {
-	timeout := store.DefaultTimeout
-	if n := len(s.FailoverRegions); n > 0 {
-		timeout = min(time.Duration(n+1)*store.DefaultTimeout/2, 50*time.Second)
-	}
 	var errs []error
-	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, timeout)
+	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, readTimeout)
 	if errs == nil {
-		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, timeout)
+		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, readTimeout)
 	}
 	for _, err := range errs {
 		r.bad("", "%s", err)
