@@ -146,8 +146,6 @@ func TestADeniedSecretNamesRoleServiceAccountAndPermission(t *testing.T) {
 	ns.awaitEvent("own", "rpc error: code = PermissionDenied ", "aws-here: "+denied)
 }
 
-// The token for the agent's audience is another than the one for STS, and the
-// driver brings both.
 func TestPodIdentityPodReadsItsFile(t *testing.T) {
 	parallel(t)
 	needAWS(t)
@@ -169,6 +167,35 @@ func TestPodIdentityPodReadsItsFile(t *testing.T) {
 	ns.ready("app")
 	ns.expectFile("app", "/secrets/mysql/password", "hunter2")
 	ns.awaitEvent("stranger", "rpc error: code = PermissionDenied ", "the EKS Pod Identity agent gives service account e2e-pod-identity/stranger no credentials")
+}
+
+// One pod, two volumes, two roles: each is reached by the token of its own
+// audience, and none may read what the other may.
+func TestEachAudienceHasItsOwnToken(t *testing.T) {
+	parallel(t)
+	needAWS(t)
+	if platform == "" {
+		t.Skip("needs the fake AWS at the address of the EKS Pod Identity agent")
+	}
+	ns := newNamespace(t, "e2e-audiences")
+	irsa, podIdentity := ns.reader(), ns.reader()
+	irsa.name, irsa.on = "e2e-audiences-irsa", []string{"*:secret:e2e-audiences/irsa-*"}
+	podIdentity.name, podIdentity.on = "e2e-audiences-pod-identity", []string{"*:secret:e2e-audiences/pod-identity-*"}
+	put(t, "secret", "e2e-audiences/irsa", "for sts.amazonaws.com")
+	put(t, "secret", "e2e-audiences/pod-identity", "for pods.eks.amazonaws.com")
+	addToAWS(t, object{
+		"roles":        []object{irsa.object(), podIdentity.object()},
+		"associations": []object{{"namespace": ns.name, "serviceAccount": "app", "roleArn": podIdentity.arn()}},
+	})
+	ns.assume("app", irsa.arn())
+	ns.apply(
+		awsClass("irsa", map[string]string{"region": awsRegion, "objects": "- {objectName: e2e-audiences/irsa, objectType: secretsmanager, objectAlias: file}"}),
+		awsClass("pod-identity", map[string]string{"region": awsRegion, "usePodIdentity": "true", "objects": "- {objectName: e2e-audiences/pod-identity, objectType: secretsmanager, objectAlias: file}"}),
+		pod{name: "app", classes: []string{"irsa", "pod-identity"}}.object(),
+	)
+	ns.ready("app")
+	ns.expectFile("app", "/secrets/irsa/file", "for sts.amazonaws.com")
+	ns.expectFile("app", "/secrets/pod-identity/file", "for pods.eks.amazonaws.com")
 }
 
 func TestRegionIsTheNodesWhereNothingElseNamesOne(t *testing.T) {
