@@ -223,6 +223,7 @@ func (b *batch) finish() {
 			// Denied and missing are never answered from memory, and neither is
 			// what came before them.
 			c.entries.remove(k)
+			c.forgot = true
 		}
 	}
 	entries, bytes := len(c.entries.items), c.entries.bytes
@@ -247,7 +248,7 @@ func (b *batch) settle(now time.Time) {
 	if errors.Is(err, errNotAsked) {
 		return
 	}
-	opened, mended := b.cache.breaker(b.from).record(now, err)
+	opened, mended := b.cache.breaker(b.from).record(now, err, b.from.config.Refresh)
 	switch {
 	case opened:
 		klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.config.Name, "namespace", b.from.id.Namespace, "error", err.Error())

@@ -36,17 +36,20 @@ func (b *breaker) admit(now time.Time) *store.Error {
 	if b.failures < breakAfter {
 		return nil
 	}
-	if now.Before(b.closed) || b.probing {
-		next := max(b.closed.Sub(now), 0).Round(time.Second)
+	next := b.closed.Sub(now)
+	// More than the longest wait is a clock that went back.
+	if next > 0 && next <= longestWait || b.probing {
+		next = max(next, 0).Round(time.Second)
 		return store.Errorf(store.Unavailable, "is not asked: it did not answer %d times in a row (last: %s); a probe goes out in %s", b.failures, b.last, next)
 	}
 	b.probing = true
 	return nil
 }
 
-// record says how a request ended. Only a store that cannot be reached counts:
+// record says how a request ended; longest bounds the time between probes: a
+// store that is back must be found within its refresh time. Only a store that cannot be reached counts:
 // one that refuses, or asks for patience, is there.
-func (b *breaker) record(now time.Time, err error) (opened, mended bool) {
+func (b *breaker) record(now time.Time, err error, longest time.Duration) (opened, mended bool) {
 	down := err != nil && store.ReasonOf(err) == store.Unavailable
 	b.probing = false
 	if !down {
@@ -61,7 +64,7 @@ func (b *breaker) record(now time.Time, err error) (opened, mended bool) {
 	if b.failures < breakAfter {
 		return false, false
 	}
-	b.wait = min(max(2*b.wait, firstWait), longestWait)
+	b.wait = min(max(2*b.wait, firstWait), max(longest, firstWait), longestWait)
 	// Full jitter, so that nodes do not probe in step; at least a tenth, so that
 	// they do probe at intervals.
 	b.closed = now.Add(b.wait/10 + rand.N(b.wait-b.wait/10))

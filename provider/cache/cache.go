@@ -56,6 +56,7 @@ type Cache struct {
 	gates    map[string]*fair.Gate
 	breakers map[string]*breaker
 	forced   times // when each forceRefresh text was first seen
+	forgot   bool  // something was forgotten since the cache was last saved
 	mounted  times // when each volume of queries that have one was last answered
 }
 
@@ -288,7 +289,7 @@ func (r *round) read(groups [][]*want) {
 		for _, w := range group {
 			if e := c.entries.get(w.key); e != nil {
 				e.use(w, r.now)
-				if r.now.Sub(e.fetched) < w.refresh && !e.fetched.Before(w.since) {
+				if e.within(w.refresh, r.now) && !e.fetched.Before(w.since) {
 					w.reading, w.origin = e.clone(), plan.Hit
 					continue
 				}
@@ -346,7 +347,7 @@ func (r *round) lastGood(w *want) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries.get(w.key)
-	if e == nil || c.opts.Now().Sub(e.fetched) >= w.refresh+limit {
+	if e == nil || !e.within(w.refresh+limit, c.opts.Now()) {
 		return
 	}
 	w.reading, w.origin, w.err = e.clone(), plan.Stale, nil

@@ -37,6 +37,13 @@ func (r reading) clone() reading {
 	return r
 }
 
+// within says whether a reading is younger than age. One from the future is
+// not: the clock went back, and how old it is nobody knows.
+func (r reading) within(age time.Duration, now time.Time) bool {
+	old := now.Sub(r.fetched)
+	return old >= 0 && (old < age || age < 0) // never and maxStale overflow
+}
+
 func (r reading) size() int64 {
 	n := int64(len(r.secret.Value) + len(r.secret.Version))
 	for _, ref := range r.found {

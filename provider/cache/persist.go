@@ -98,6 +98,7 @@ func writeFile(path string, text []byte) error {
 // Save writes what the cache holds.
 func (c *Cache) Save(v *Vault) error {
 	c.mu.Lock()
+	c.forgot = false
 	entries := make([]saved, 0, len(c.entries.items))
 	for item := c.entries.order.Back(); item != nil; item = item.Prev() {
 		e := item.Value.(*entry)

@@ -34,11 +34,22 @@ func (c *Cache) Run(ctx context.Context, v *Vault) {
 			c.save(v)
 			return
 		case <-t.C:
-			c.turn(ctx)
+			c.Turn(ctx)
+			if c.forgotten() {
+				c.save(v)
+			}
 		case <-save.C:
 			c.save(v)
 		}
 	}
+}
+
+// forgotten says whether a value was refused or is gone since the cache was
+// saved: what was saved must not bring it back.
+func (c *Cache) forgotten() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.forgot
 }
 
 func (c *Cache) save(v *Vault) {
@@ -50,14 +61,14 @@ func (c *Cache) save(v *Vault) {
 	}
 }
 
-// turn looks at every entry once.
+// Turn looks at every entry once; Run calls it.
 //
 //  1. Drop what nobody asked for.
 //  2. Choose what is due before the next turn and was asked for since it was
 //     read.
 //  3. Open each of their stores anew, for the configuration may have changed
 //     and the identity may have been shut out, and read.
-func (c *Cache) turn(ctx context.Context) {
+func (c *Cache) Turn(ctx context.Context) {
 	now := c.opts.Now()
 	var due []*entry
 	var oldest time.Duration
@@ -97,6 +108,9 @@ func (c *Cache) turn(ctx context.Context) {
 	}
 }
 
+// Wait waits for the reads that are under way.
+func (c *Cache) Wait() { c.background.Wait() }
+
 func (c *Cache) refresh(ctx context.Context, old *opened, keys []key) {
 	fresh := c.openFor(ctx, old.selector, old.id)
 	c.mu.Lock()
@@ -105,6 +119,7 @@ func (c *Cache) refresh(ctx context.Context, old *opened, keys []key) {
 		switch {
 		case fresh.err != nil && !fresh.err.Reason.Transient():
 			c.entries.remove(k) // it may not be read any more
+			c.forgot = true
 		case fresh.err != nil || fresh.config.Digest != k.store || fresh.identity != k.identity:
 			// Out of reach now, or another store or role by now: the next mount
 			// asks for what it is then.

@@ -22,7 +22,7 @@ func running(t *testing.T, test func(t *testing.T, w *world, c *Cache)) {
 		go c.Run(ctx, nil)
 		test(t, w, c)
 		cancel()
-		c.background.Wait()
+		c.Wait()
 	})
 }
 
