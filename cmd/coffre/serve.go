@@ -23,6 +23,7 @@ import (
 	"github.com/coffre-csi/coffre/auth/kubernetes"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/strict"
 )
@@ -35,6 +36,7 @@ type serveOptions struct {
 	eksAddonVersion, podIdentityTimeout string
 	mountTimeout, shutdownTimeout, poll time.Duration
 	cacheEntries                        int
+	events                              bool
 	cacheBytes                          int64
 }
 
@@ -57,6 +59,7 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
+	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
 	klog.InitFlags(fs)
 	rest, err := parse(fs, args)
 	if err != nil {
@@ -131,6 +134,7 @@ func environment() provider.Environment {
 		Version: version,
 		Kubernetes: kubernetes.Options{
 			Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT"),
+			UserAgent: "coffre/" + version,
 		},
 		AWS: provider.AWSEnvironment{Region: os.Getenv("AWS_REGION")},
 	}
@@ -154,6 +158,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
 	go secrets.Run(ctx)
+	watch := o.watch(ctx, env.Kubernetes, metrics)
 
 	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
@@ -176,7 +181,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
@@ -187,6 +192,19 @@ func (o serveOptions) run(ctx context.Context) error {
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
 	return err
+}
+
+// watch makes what is told how every Mount ended, for all dialects.
+func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, metrics *provider.Metrics) *failures.Watch {
+	options := failures.Options{Metrics: metrics}
+	if o.events {
+		events := kubernetes.NewEvents(cluster, metrics)
+		go events.Run(ctx)
+		options.Events = events
+	}
+	w := failures.New(options)
+	metrics.Failing(w.Failing)
+	return w
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
