@@ -18,9 +18,13 @@ import (
 // directory, the driver takes the retry for a republish that is not due, and
 // the pod starts with an empty volume (contracts: driver, rotation 2).
 type Failure struct {
-	Code codes.Code
-	Err  error
+	Code   codes.Code
+	Reason string // as metrics have it: a store.Reason's, or internal
+	Err    error
 }
+
+// reasonInternal is the reason of what is Coffre's own fault, or the node's.
+const reasonInternal = "internal"
 
 func (f *Failure) Error() string { return f.Err.Error() }
 func (f *Failure) Unwrap() error { return f.Err }
@@ -38,13 +42,15 @@ func (f *Failure) GRPCStatus() *status.Status {
 }
 
 // invalid is a SecretProviderClass, or a value for it, that cannot work as it is.
-func invalid(err error) error { return &Failure{codes.InvalidArgument, err} }
+func invalid(err error) error {
+	return &Failure{codes.InvalidArgument, store.Invalid.String(), err}
+}
 
 // unanswered is a store's failure, explained in the dialect's words: the code is
 // that of its first error.
 func unanswered(err error, explain func(error) error) error {
-	code := codes.Internal
-	switch store.ReasonOf(err) {
+	code, reason := codes.Internal, store.ReasonOf(err)
+	switch reason {
 	case store.NotFound:
 		code = codes.NotFound
 	case store.Denied:
@@ -54,11 +60,11 @@ func unanswered(err error, explain func(error) error) error {
 	case store.Precondition:
 		code = codes.FailedPrecondition
 	}
-	return &Failure{code, explain(err)}
+	return &Failure{code, reason.String(), explain(err)}
 }
 
 // internal is a fault of Coffre's own, or of the node.
-func internal(err error) error { return &Failure{codes.Internal, err} }
+func internal(err error) error { return &Failure{codes.Internal, reasonInternal, err} }
 
 // safe makes sure that an error leaves with one of the codes above.
 func safe(err error) error {
@@ -66,7 +72,7 @@ func safe(err error) error {
 		return nil
 	}
 	if f := new(Failure); errors.As(err, &f) {
-		return &Failure{f.Code, err}
+		return &Failure{f.Code, f.Reason, err}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("the mount was not done in time")

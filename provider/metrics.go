@@ -10,14 +10,16 @@ import (
 )
 
 // Metrics are the provider's Prometheus metrics. Every label has few values:
-// dialects, gRPC codes, results, and the names of the stores that the platform
-// configured.
+// dialects, gRPC codes, results, the names of the stores that the platform
+// configured, and so many classes as provider/failures lets through.
 type Metrics struct {
 	Registry *prometheus.Registry
 
 	mounts       *prometheus.CounterVec
 	mountSeconds *prometheus.HistogramVec
 	panics       prometheus.Counter
+	classes      *prometheus.CounterVec
+	events       *prometheus.CounterVec
 	fetches      *prometheus.CounterVec
 	requests     *prometheus.CounterVec
 	exchanges    *prometheus.CounterVec
@@ -41,6 +43,10 @@ func NewMetrics(build string) *Metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}}, []string{"dialect", "code"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "coffre_panics_total",
 			Help: "Mounts that ended in a panic, which was recovered. Each is a fault of Coffre."}),
+		classes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_class_failures_total",
+			Help: "Mounts that failed, republishes too, by SecretProviderClass and reason: invalid, not_found, denied, unavailable, throttled, precondition, internal. Namespace and class are other where too many have failed."}, []string{"namespace", "class", "reason"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_events_total",
+			Help: "Events on pods, by result: sent, failed, dropped where too many waited."}, []string{"result"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_fetches_total",
 			Help: "Secrets asked for, by store and result: hit, miss, stale, error."}, []string{"store", "result"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_store_requests_total",
@@ -65,7 +71,7 @@ func NewMetrics(build string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
 	info.Set(1)
-	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, info,
+	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.classes, m.events, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -78,6 +84,22 @@ func (m *Metrics) Mounted(dialect, code string, took time.Duration) {
 
 // Panicked implements Observer.
 func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// ClassFailed implements failures.Metrics.
+func (m *Metrics) ClassFailed(namespace, class, reason string) {
+	m.classes.WithLabelValues(namespace, class, reason).Inc()
+}
+
+// Failing shows how many volumes fail, as it is when the metrics are read. It
+// is called once.
+func (m *Metrics) Failing(volumes func() int) {
+	m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "coffre_failing_volumes",
+		Help: "Volumes (a SecretProviderClass in a pod) whose last mount or republish failed, in the last 10 minutes."},
+		func() float64 { return float64(volumes()) }))
+}
+
+// Told implements kubernetes.EventMetrics.
+func (m *Metrics) Told(result string) { m.events.WithLabelValues(result).Inc() }
 
 // Fetched implements cache.Metrics.
 func (m *Metrics) Fetched(store, result string) { m.fetches.WithLabelValues(store, result).Inc() }

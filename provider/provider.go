@@ -7,8 +7,10 @@ package provider
 
 import (
 	"context"
+	"slices"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/render"
 	"github.com/coffre-csi/coffre/provider/request"
@@ -37,6 +39,8 @@ type Provider struct {
 	Dialect Dialect
 	Secrets Secrets
 	Audit   func(request.Request, []plan.Answer) // told of every delivery
+	// Failures is told how every Mount ended; nil where nobody asks.
+	Failures *failures.Watch
 }
 
 // Response is what the driver writes: files sorted by path, and at least one
@@ -44,6 +48,8 @@ type Provider struct {
 type Response struct {
 	Files    []render.File
 	Versions []Version
+	// Stale are the stores out of reach whose last good values are in Files.
+	Stale []string
 }
 
 // Version is one object version of the pod's status.
@@ -64,7 +70,20 @@ func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, er
 		return Response{}, invalid(p.explain(err))
 	}
 	p.Audit(req, answers)
-	return respond(asked, files, req.Mode), nil
+	r := respond(asked, files, req.Mode)
+	r.Stale = stale(answers)
+	return r, nil
+}
+
+// stale names each store once whose answers are last good values.
+func stale(answers []plan.Answer) []string {
+	var stores []string
+	for _, a := range answers {
+		if slices.ContainsFunc(a.Found, func(f plan.Found) bool { return f.Origin == plan.Stale }) && !slices.Contains(stores, a.Store) {
+			stores = append(stores, a.Store)
+		}
+	}
+	return stores
 }
 
 func (p *Provider) explain(err error) error {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/request"
 )
@@ -72,6 +73,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	defer s.underWay.Add(-1)
 	began := time.Now()
 	var req request.Request
+	var r Response
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	defer func() {
@@ -81,7 +83,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 			out, err = nil, internal(errors.New("the provider's code failed on this request; its log says where. This is a fault of Coffre"))
 		}
 		err = safe(err)
-		s.observe(req, err, time.Since(began))
+		s.observe(req, r.Stale, err, time.Since(began))
 	}()
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(err)
@@ -93,8 +95,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 		return nil, internal(fmt.Errorf(mountsTimedOut, s.timeout))
 	}
 	defer s.gate.Leave()
-	r, err := s.provider.Mount(ctx, req)
-	if err != nil {
+	if r, err = s.provider.Mount(ctx, req); err != nil {
 		return nil, err
 	}
 	out = r.proto()
@@ -104,17 +105,19 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	return out, nil
 }
 
-// observe counts a Mount, and logs one that failed: the driver masks errors of
-// a republish, so that this line and the metric are all that shows them.
-func (s *Service) observe(req request.Request, err error, took time.Duration) {
+// observe counts a Mount, and tells of one that failed or was answered with
+// last good values: the driver masks errors of a republish, so that what is
+// said here is all that shows them.
+func (s *Service) observe(req request.Request, stale []string, err error, took time.Duration) {
+	m := failures.Mount{Dialect: s.provider.Name, Request: req}
 	if err == nil {
 		s.observer.Mounted(s.provider.Name, "OK", took)
+		s.provider.Failures.Served(m, stale)
 		return
 	}
 	f := err.(*Failure)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
-	klog.ErrorS(nil, "mount failed", "dialect", s.provider.Name, "code", f.Code.String(), "error", f.GRPCStatus().Message(),
-		"namespace", req.Identity.Namespace, "pod", req.Identity.Pod.Name, "serviceAccount", req.Identity.ServiceAccount, "secretProviderClass", req.Class)
+	s.provider.Failures.Failed(m, failures.Failure{Code: f.Code.String(), Reason: f.Reason, Text: f.GRPCStatus().Message()})
 }
 
 // proto is the response as the driver reads it.

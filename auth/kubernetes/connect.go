@@ -86,7 +86,7 @@ func inCluster(o Options) (*connection, error) {
 		return nil, errors.New("the API server cannot be asked: this process does not run in a pod (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set), and no --kubeconfig is given")
 	}
 	if _, err := os.Stat(o.TokenFile); err != nil {
-		return nil, fmt.Errorf("the API server cannot be asked: the pod has no token (%w); the chart gives it one with rbac.serviceAccountAnnotations.enabled or rbac.nodes.enabled", err)
+		return nil, fmt.Errorf("the API server cannot be asked: the pod has no token (%w); the chart gives it one with rbac.serviceAccountAnnotations.enabled, rbac.nodes.enabled or events.enabled", err)
 	}
 	pem, err := os.ReadFile(o.CAFile)
 	if err != nil {

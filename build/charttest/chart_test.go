@@ -31,7 +31,7 @@ func TestDefaultsInstallOneDaemonSetThatServesCoffre(t *testing.T) {
 	if len(made.pod().Containers) != 1 || len(made.pod().InitContainers) != 0 {
 		t.Error("more than one container")
 	}
-	if made.role != nil || made.binding != nil || made.service != nil || made.monitor != nil {
+	if made.role != nil || made.binding != nil || made.service != nil || made.monitor != nil || made.rule != nil {
 		t.Error("more objects than a DaemonSet, a ConfigMap and a ServiceAccount")
 	}
 	for _, env := range made.container().Env {
@@ -118,6 +118,26 @@ func TestRBACGrantsGetOfWhatWasAskedForAndNoMore(t *testing.T) {
 		if on := made.pod().AutomountServiceAccountToken; on == nil || !*on {
 			t.Errorf("%s: the pod has no API token to use it with", values)
 		}
+	}
+}
+
+func TestEventsGrantCreateOfEventsAndNoMore(t *testing.T) {
+	made := render(t, "events: {enabled: true}")
+	if len(made.role.Rules) != 1 {
+		t.Fatalf("rules %+v", made.role.Rules)
+	}
+	rule := made.role.Rules[0]
+	if !slices.Equal(rule.APIGroups, []string{""}) || !slices.Equal(rule.Resources, []string{"events"}) || !slices.Equal(rule.Verbs, []string{"create"}) {
+		t.Errorf("rule %+v", rule)
+	}
+	if made.binding.RoleRef.Name != made.role.Name || made.binding.Subjects[0].Name != made.pod().ServiceAccountName {
+		t.Errorf("the binding does not bind: %+v", made.binding)
+	}
+	if on := made.pod().AutomountServiceAccountToken; on == nil || !*on {
+		t.Error("the pod has no API token to use it with")
+	}
+	if !slices.Contains(made.container().Args, "--events") {
+		t.Error("nothing writes them")
 	}
 }
 
@@ -253,7 +273,7 @@ func TestServiceMonitorReachesThePods(t *testing.T) {
 	}
 	port := made.service.Spec.Ports[0]
 	endpoint := made.monitor.Spec.Endpoints[0]
-	if endpoint.Port != port.Name || port.Port != 9100 || port.TargetPort.StrVal != "metrics" || endpoint.Interval != "30s" {
+	if endpoint.Port != port.Name || port.Port != 9100 || port.TargetPort.StrVal != "metrics" || endpoint.Interval != "30s" || !endpoint.HonorLabels {
 		t.Errorf("port %+v, endpoint %+v", port, endpoint)
 	}
 	if !slices.Contains(made.container().Ports, core.ContainerPort{Name: "metrics", ContainerPort: 9100}) {

@@ -86,6 +86,7 @@ type install struct {
 	binding        *rbac.ClusterRoleBinding
 	service        *core.Service
 	monitor        *monitoring.ServiceMonitor
+	rule           *monitoring.PrometheusRule
 }
 
 func (i install) pod() core.PodSpec         { return i.daemonSet.Spec.Template.Spec }
@@ -139,6 +140,8 @@ func decode(t *testing.T, text string) install {
 			into = newAt(&made.service)
 		case "ServiceMonitor":
 			into = newAt(&made.monitor)
+		case "PrometheusRule":
+			into = newAt(&made.rule)
 		default:
 			t.Fatalf("an object of kind %q:\n%s", kind.Kind, document)
 		}

@@ -30,6 +30,7 @@ var switches = []struct{ value, set, want string }{
 	{"cache.maxEntries", "5000000", "- --cache-max-entries=5000000\n"},
 	{"rbac.serviceAccountAnnotations.enabled", "true", "resources: [serviceaccounts]"},
 	{"rbac.nodes.enabled", "true", "resources: [nodes]"},
+	{"events.enabled", "true", "- --events\n"},
 	{"serviceAccount.create", "false", "serviceAccountName: default\n"},
 	{"serviceAccount.name", "other", "serviceAccountName: other\n"},
 	{"serviceAccount.annotations", "{a: b}", "annotations:\n    a: b"},
@@ -40,6 +41,9 @@ var switches = []struct{ value, set, want string }{
 	{"metrics.serviceMonitor.enabled", "true", "kind: ServiceMonitor"},
 	{"metrics.serviceMonitor.interval", "30s", "interval: 30s"},
 	{"metrics.serviceMonitor.labels", "{release: prometheus}", "release: prometheus"},
+	{"metrics.prometheusRule.enabled", "true", "kind: PrometheusRule"},
+	{"metrics.prometheusRule.labels", "{team: platform}", "team: platform"},
+	{"metrics.prometheusRule.oldestValueSeconds", "10000000", "coffre_oldest_value_age_seconds > 10000000\n"},
 	{"health.port", "9200", "- --health-addr=:9200\n"},
 	{"pprof.enabled", "true", "- --pprof-addr=127.0.0.1:6060\n"},
 	{"image.repository", "registry.example/coffre", "image: \"registry.example/coffre:v"},
@@ -75,6 +79,9 @@ var beside = map[string]string{
 	"dialects.coffre.enabled":         "dialects: {aws: {enabled: true}}",
 	"metrics.serviceMonitor.interval": "metrics: {serviceMonitor: {enabled: true}}",
 	"metrics.serviceMonitor.labels":   "metrics: {serviceMonitor: {enabled: true}}",
+
+	"metrics.prometheusRule.labels":             "metrics: {prometheusRule: {enabled: true}}",
+	"metrics.prometheusRule.oldestValueSeconds": "metrics: {prometheusRule: {enabled: true}}",
 }
 
 func TestEverySwitchChangesWhatItSaysAndParses(t *testing.T) {
@@ -130,7 +137,7 @@ func TestMetricsOffLeavesNothingOfThem(t *testing.T) {
 
 func TestEverythingTogetherParses(t *testing.T) {
 	made := render(t, everything(t))
-	if made.monitor == nil || made.role == nil || made.serviceAccount == nil {
+	if made.monitor == nil || made.rule == nil || made.role == nil || made.serviceAccount == nil {
 		t.Error("something is missing")
 	}
 }
@@ -171,6 +178,8 @@ func TestWrongValuesAreRefusedByName(t *testing.T) {
 		{"commonLabels: {team: 5}", []string{"/commonLabels/team", "want string"}},
 		{"dialects: {coffre: {enabled: false}}", []string{"switch on at least one"}},
 		{"metrics: {enabled: false, serviceMonitor: {enabled: true}}", []string{"metrics.serviceMonitor.enabled", "metrics.enabled is false"}},
+		{"metrics: {enabled: false, prometheusRule: {enabled: true}}", []string{"metrics.prometheusRule.enabled", "metrics.enabled is false"}},
+		{"metrics: {prometheusRule: {oldestValueSeconds: 2h}}", []string{"/metrics/prometheusRule/oldestValueSeconds"}},
 		{"resources: {limits: {memory: 12e6x}}", []string{"resources.limits.memory", "Mi"}},
 	} {
 		_, err := template(t, c.values)

@@ -23,6 +23,7 @@ import (
 	"github.com/coffre-csi/coffre/auth/kubernetes"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/strict"
 )
@@ -37,6 +38,7 @@ type serveOptions struct {
 	cachePersist                        string
 	cacheEntries                        int
 	cacheBytes                          int64
+	events                              bool
 }
 
 func serve(ctx context.Context, args []string, std stdio) error {
@@ -59,6 +61,7 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
+	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
 	klog.InitFlags(fs)
 	rest, err := parse(fs, args)
 	if err != nil {
@@ -133,6 +136,7 @@ func environment() provider.Environment {
 		Version: version,
 		Kubernetes: kubernetes.Options{
 			Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT"),
+			UserAgent: "coffre/" + version,
 		},
 		AWS: provider.AWSEnvironment{Region: os.Getenv("AWS_REGION")},
 	}
@@ -164,6 +168,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	running.Go(func() { secrets.Run(ctx, vault) })
+	watch := o.watch(ctx, env.Kubernetes, metrics)
 
 	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
@@ -186,7 +191,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
@@ -197,6 +202,19 @@ func (o serveOptions) run(ctx context.Context) error {
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
 	return err
+}
+
+// watch makes what is told how every Mount ended, for all dialects.
+func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, metrics *provider.Metrics) *failures.Watch {
+	options := failures.Options{Metrics: metrics}
+	if o.events {
+		events := kubernetes.NewEvents(cluster, metrics)
+		go events.Run(ctx)
+		options.Events = events
+	}
+	w := failures.New(options)
+	metrics.Failing(w.Failing)
+	return w
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.

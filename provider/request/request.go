@@ -47,7 +47,8 @@ type Request struct {
 }
 
 // Parse reads a MountRequest. Every error is the caller's fault and names the
-// part of the request; none quotes an attribute or a secret.
+// part of the request; none quotes an attribute or a secret. With an error
+// comes what is known of who asked, for the log and for nothing else.
 func Parse(req *pb.MountRequest) (Request, error) {
 	if req.GetTargetPath() == "" {
 		return Request{}, fmt.Errorf("Missing mount path: the request names no target path")
@@ -56,15 +57,15 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	secrets, err := stringMap("secrets", req.GetSecrets(), maxSecrets)
-	if err != nil {
-		return Request{}, err
-	}
-
 	id := auth.Identity{
 		Namespace:      attributes[attrPodNamespace],
 		ServiceAccount: attributes[attrServiceAccount],
 		Pod:            auth.Pod{Name: attributes[attrPodName], UID: attributes[attrPodUID]},
+	}
+	known := Request{Class: attributes[attrClass], Identity: id, TargetPath: req.GetTargetPath()}
+	secrets, err := stringMap("secrets", req.GetSecrets(), maxSecrets)
+	if err != nil {
+		return known, err
 	}
 	// From Kubernetes 1.35 tokens come in secrets; the driver copies them into
 	// attributes, but a provider that is called by something else may see only one.
@@ -73,7 +74,7 @@ func Parse(req *pb.MountRequest) (Request, error) {
 		rawTokens = secrets[attrTokens]
 	}
 	if id.Tokens, err = tokens(rawTokens, id); err != nil {
-		return Request{}, err
+		return known, err
 	}
 	delete(secrets, attrTokens)
 	if len(secrets) > 0 {
@@ -82,12 +83,11 @@ func Parse(req *pb.MountRequest) (Request, error) {
 
 	mode, err := permission(req.GetPermission())
 	if err != nil {
-		return Request{}, err
+		return known, err
 	}
 
-	class := attributes[attrClass]
 	maps.DeleteFunc(attributes, func(k, _ string) bool { return k == attrClass || strings.HasPrefix(k, attrPrefix) })
-	return Request{Class: class, Identity: id, Parameters: attributes, Mode: mode, TargetPath: req.GetTargetPath()}, nil
+	return Request{Class: known.Class, Identity: id, Parameters: attributes, Mode: mode, TargetPath: known.TargetPath}, nil
 }
 
 // stringMap reads a JSON object of texts. An absent one comes as "null", as an

@@ -41,9 +41,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
-{{/* "true" where Coffre reads anything in Kubernetes, and empty where it does not. */}}
-{{- define "coffre.readsKubernetes" -}}
-{{- if or .Values.rbac.serviceAccountAnnotations.enabled .Values.rbac.nodes.enabled }}true{{ end -}}
+{{/* "true" where Coffre reads or writes anything in Kubernetes, and empty where it does not. */}}
+{{- define "coffre.callsKubernetes" -}}
+{{- if or .Values.rbac.serviceAccountAnnotations.enabled .Values.rbac.nodes.enabled .Values.events.enabled }}true{{ end -}}
 {{- end -}}
 
 {{/* The dialects that are switched on, joined by commas, in alphabetical order. */}}

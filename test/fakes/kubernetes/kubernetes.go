@@ -1,6 +1,7 @@
 // Package kubernetes is a fake of the little that Coffre asks of a Kubernetes
-// API server: one ServiceAccount, one Pod or one Node by name, with a bearer
-// token. It refuses everything else. It is never linked into the product.
+// API server: one ServiceAccount, one Pod or one Node by name, and to create an
+// Event, with a bearer token. It refuses everything else. It is never linked
+// into the product.
 package kubernetes
 
 import (
@@ -30,6 +31,7 @@ type Server struct {
 	objects map[key]object
 	users   map[string]user // by token
 	calls   []string
+	events  []Event
 }
 
 type key struct{ resource, namespace, name string }
@@ -47,7 +49,8 @@ func New() *Server {
 }
 
 // AddUser lets a token in, to get the resources that are named
-// ("serviceaccounts", "pods", "nodes"); name is what errors call its owner.
+// ("serviceaccounts", "pods", "nodes") and to create "events"; name is what
+// errors call its owner.
 func (s *Server) AddUser(token, name string, resources ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,10 +128,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized", key{})
 	case !ok:
 		fail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", key{})
-	case r.Method != http.MethodGet:
+	case k.resource == "events" && r.Method == http.MethodPost:
+		s.createEvent(w, r, who, k)
+	case r.Method != http.MethodGet || k.resource == "events":
 		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource", k)
 	case !slices.Contains(who.resources, k.resource):
-		fail(w, http.StatusForbidden, "Forbidden", forbidden(who.name, k), k)
+		fail(w, http.StatusForbidden, "Forbidden", forbidden(who.name, "get", k), k)
 	default:
 		s.get(w, r, k)
 	}
@@ -152,7 +157,8 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, k key) {
 	write(w, http.StatusOK, o)
 }
 
-// parsePath reads /api/v1/namespaces/NS/RESOURCE/NAME and /api/v1/nodes/NAME.
+// parsePath reads /api/v1/namespaces/NS/RESOURCE/NAME, /api/v1/nodes/NAME and
+// /api/v1/namespaces/NS/events.
 func parsePath(path string) (key, bool) {
 	parts := strings.Split(path, "/")
 	if slices.Contains(parts[1:], "") {
@@ -161,6 +167,8 @@ func parsePath(path string) (key, bool) {
 	switch {
 	case len(parts) == 7 && strings.HasPrefix(path, "/api/v1/namespaces/") && (parts[5] == "serviceaccounts" || parts[5] == "pods"):
 		return key{parts[5], parts[4], parts[6]}, true
+	case len(parts) == 6 && strings.HasPrefix(path, "/api/v1/namespaces/") && parts[5] == "events":
+		return key{"events", parts[4], ""}, true
 	case len(parts) == 5 && strings.HasPrefix(path, "/api/v1/nodes/"):
 		return key{"nodes", "", parts[4]}, true
 	}
@@ -176,7 +184,7 @@ func (s *Server) authenticate(r *http.Request) (user, bool) {
 }
 
 func (s *Server) record(method string, k key, path string) {
-	call := "kube:" + method + ":" + k.resource + " " + k.name
+	call := strings.TrimSpace("kube:" + method + ":" + k.resource + " " + k.name)
 	if k.resource == "" {
 		call = "kube:" + method + ":" + path
 	}
@@ -210,12 +218,16 @@ func negotiate(accept string) (metadataOnly, ok bool) {
 	return false, false
 }
 
-func forbidden(who string, k key) string {
+func forbidden(who, verb string, k key) string {
 	where := "at the cluster scope"
 	if k.namespace != "" {
 		where = fmt.Sprintf("in the namespace %q", k.namespace)
 	}
-	return fmt.Sprintf("%s %q is forbidden: User %q cannot get resource %q in API group \"\" %s", k.resource, k.name, who, k.resource, where)
+	what := k.resource
+	if k.name != "" {
+		what = fmt.Sprintf("%s %q", k.resource, k.name)
+	}
+	return fmt.Sprintf("%s is forbidden: User %q cannot %s resource %q in API group \"\" %s", what, who, verb, k.resource, where)
 }
 
 // fail writes a Status.
