@@ -136,6 +136,7 @@ func environment() provider.Environment {
 }
 
 func (o serveOptions) run(ctx context.Context) error {
+	saveMemory()
 	metrics := provider.NewMetrics(version)
 	env := o.environment(metrics)
 	kinds := provider.Kinds(env)

@@ -65,7 +65,7 @@ func Serve(t testing.TB, path, dialect string, env []string, args ...string) *Pr
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
-			t.Logf("the program's log:\n%s", p.Log())
+			t.Logf("the end of the program's log:\n%s", p.tail())
 		}
 	})
 	socket := filepath.Join(sockets, dialect+".sock")
@@ -105,6 +105,13 @@ func (p *Process) Stop() {
 func (p *Process) Log() string {
 	text, _ := os.ReadFile(p.log)
 	return string(text)
+}
+
+// tail is the end of the log.
+func (p *Process) tail() string {
+	const most = 4 << 10
+	text := p.Log()
+	return text[max(0, len(text)-most):]
 }
 
 // Memory reads a line of the process's status in MiB: VmHWM is the most that

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -130,14 +129,10 @@ func (r *reader) common() {
 // stores makes the two stores that the objects may stand in, one of each kind,
 // shared by all objects so that each is opened once a Mount.
 func (r *reader) stores(s awsstore.Settings) {
-	timeout := store.DefaultTimeout
-	if n := len(s.FailoverRegions); n > 0 {
-		timeout = min(time.Duration(n+1)*store.DefaultTimeout/2, 50*time.Second)
-	}
 	var errs []error
-	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, timeout)
+	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, 0)
 	if errs == nil {
-		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, timeout)
+		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, 0)
 	}
 	for _, err := range errs {
 		r.bad("", "%s", err)
