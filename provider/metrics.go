@@ -23,6 +23,8 @@ type Metrics struct {
 	exchanges    *prometheus.CounterVec
 	cacheEntries prometheus.Gauge
 	cacheBytes   prometheus.Gauge
+	available    *prometheus.GaugeVec
+	oldest       prometheus.Gauge
 	reloads      *prometheus.CounterVec
 	reloaded     prometheus.Gauge
 	stores       prometheus.Gauge
@@ -49,6 +51,10 @@ func NewMetrics(build string) *Metrics {
 			Help: "Secrets in the cache."}),
 		cacheBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_bytes",
 			Help: "Bytes of values and keys in the cache."}),
+		available: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "coffre_store_available",
+			Help: "1 where the store answered when it was last asked, 0 where it could not be reached or asked for patience."}, []string{"store"}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_oldest_value_age_seconds",
+			Help: "Age of the oldest value that is being served, pinned versions aside."}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_configuration_reloads_total",
 			Help: "Store configurations read, by result: ok, or error where the last good one stays."}, []string{"result"}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_configuration_last_reload_successful",
@@ -59,7 +65,7 @@ func NewMetrics(build string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
 	info.Set(1)
-	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.reloads, m.reloaded, m.stores, info,
+	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -95,6 +101,18 @@ func (m *Metrics) Size(entries int, bytes int64) {
 	m.cacheEntries.Set(float64(entries))
 	m.cacheBytes.Set(float64(bytes))
 }
+
+// Available implements cache.Metrics.
+func (m *Metrics) Available(store string, yes bool) {
+	up := 0.0
+	if yes {
+		up = 1
+	}
+	m.available.WithLabelValues(store).Set(up)
+}
+
+// Oldest implements cache.Metrics.
+func (m *Metrics) Oldest(age time.Duration) { m.oldest.Set(age.Seconds()) }
 
 // Reloaded counts an attempt to load the store configuration, which left
 // stores in force.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/request"
 )
 
@@ -38,20 +39,30 @@ type Observer interface {
 // Service is the driver's CSIDriverProvider for one dialect.
 type Service struct {
 	pb.UnimplementedCSIDriverProviderServer
-	Provider *Provider
-	Build    string        // the version of this build
-	Timeout  time.Duration // of one Mount
-	Observer Observer
+	provider *Provider
+	build    string        // the version of this build
+	timeout  time.Duration // of one Mount
+	observer Observer
 
 	underWay atomic.Int64
+	gate     *fair.Gate
 }
+
+// A storm queues instead of growing: so many Mounts of a dialect are worked on
+// at once, and so many of one namespace wait.
+const (
+	mountsAtOnce   = 64
+	mountsWaiting  = 2048
+	mountsTooMany  = "%d mounts of namespace %q wait on this node already; kubelet tries again"
+	mountsTimedOut = "no turn within %s: this node's other mounts keep the provider busy; kubelet tries again"
+)
 
 // UnderWay is the number of Mounts that are not answered yet.
 func (s *Service) UnderWay() int { return int(s.underWay.Load()) }
 
 // Version answers the driver's health check.
 func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
-	return &pb.VersionResponse{Version: apiVersion, RuntimeName: "coffre", RuntimeVersion: s.Build}, nil
+	return &pb.VersionResponse{Version: apiVersion, RuntimeName: "coffre", RuntimeVersion: s.build}, nil
 }
 
 // Mount answers one mount or republish. Whatever goes wrong, it answers with a
@@ -61,12 +72,12 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	defer s.underWay.Add(-1)
 	began := time.Now()
 	var req request.Request
-	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			s.Observer.Panicked()
-			klog.ErrorS(nil, "mount panicked", "dialect", s.Provider.Name, "panic", panicText(p), "stack", string(debug.Stack()))
+			s.observer.Panicked()
+			klog.ErrorS(nil, "mount panicked", "dialect", s.provider.Name, "panic", panicText(p), "stack", string(debug.Stack()))
 			out, err = nil, internal(errors.New("the provider's code failed on this request; its log says where. This is a fault of Coffre"))
 		}
 		err = safe(err)
@@ -75,7 +86,14 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(err)
 	}
-	r, err := s.Provider.Mount(ctx, req)
+	switch err := s.gate.Enter(ctx, req.Identity.Namespace); {
+	case errors.Is(err, fair.ErrFull):
+		return nil, internal(fmt.Errorf(mountsTooMany, mountsWaiting, req.Identity.Namespace))
+	case err != nil:
+		return nil, internal(fmt.Errorf(mountsTimedOut, s.timeout))
+	}
+	defer s.gate.Leave()
+	r, err := s.provider.Mount(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +108,12 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 // a republish, so that this line and the metric are all that shows them.
 func (s *Service) observe(req request.Request, err error, took time.Duration) {
 	if err == nil {
-		s.Observer.Mounted(s.Provider.Name, "OK", took)
+		s.observer.Mounted(s.provider.Name, "OK", took)
 		return
 	}
 	f := err.(*Failure)
-	s.Observer.Mounted(s.Provider.Name, f.Code.String(), took)
-	klog.ErrorS(nil, "mount failed", "dialect", s.Provider.Name, "code", f.Code.String(), "error", f.GRPCStatus().Message(),
+	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
+	klog.ErrorS(nil, "mount failed", "dialect", s.provider.Name, "code", f.Code.String(), "error", f.GRPCStatus().Message(),
 		"namespace", req.Identity.Namespace, "pod", req.Identity.Pod.Name, "serviceAccount", req.Identity.ServiceAccount, "secretProviderClass", req.Class)
 }
 
@@ -123,11 +141,16 @@ func panicText(p any) string {
 	return fmt.Sprintf("a %T", p)
 }
 
+// NewService makes the service of a provider.
+func NewService(p *Provider, build string, timeout time.Duration, o Observer) *Service {
+	return &Service{provider: p, build: build, timeout: timeout, observer: o, gate: fair.New(mountsAtOnce, mountsWaiting)}
+}
+
 // NewServer makes a gRPC server for one dialect's service.
 func NewServer(s *Service) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(5<<20), // the request.Parse bounds, and their JSON escapes
-		grpc.MaxConcurrentStreams(1024),
+		grpc.MaxConcurrentStreams(8192),
 	)
 	pb.RegisterCSIDriverProviderServer(g, s)
 	return g

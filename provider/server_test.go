@@ -101,10 +101,8 @@ func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderC
 		t.Fatal(err)
 	}
 	seen := &counts{}
-	service := &Service{
-		Provider: &Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
-		Build:    "test", Timeout: 2 * time.Second, Observer: seen,
-	}
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+		"test", 2*time.Second, seen)
 	if change != nil {
 		change(service)
 	}
@@ -214,7 +212,7 @@ func TestManySmallFilesStayUnderTheDriversLimit(t *testing.T) {
 }
 
 func TestAPanicEndsItsMountOnly(t *testing.T) {
-	client, seen := start(t, &shelf{}, func(s *Service) { s.Provider.Dialect = panicky{} })
+	client, seen := start(t, &shelf{}, func(s *Service) { s.provider.Dialect = panicky{} })
 	for range 2 {
 		_, err := client.Mount(t.Context(), mountRequest("hunter2"))
 		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "boom") {
@@ -317,7 +315,7 @@ func TestHealthSeesADeadSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := NewServer(&Service{Provider: &Provider{Name: "coffre"}, Observer: &counts{}})
+	g := NewServer(NewService(&Provider{Name: "coffre"}, "test", time.Second, &counts{}))
 	go g.Serve(socket)
 	h, err := NewHealth([]string{socket.Path()})
 	if err != nil {
@@ -348,8 +346,8 @@ func FuzzMount(f *testing.F) {
 		f.Fatal(err)
 	}
 	seen := &counts{}
-	service := &Service{Provider: &Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
-		Timeout: 10 * time.Second, Observer: seen}
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+		"test", 10*time.Second, seen)
 	f.Add(mountRequest("[{name: a, key: k}]").Attributes, "null")
 	f.Add(mountRequest(`[{name: a, keys: "*", rewrite: {regexp: k, with: ../x}}]`).Attributes, `{"a":"b"}`)
 	f.Add(mountRequest("[{name: b, format: yaml, file: f}, {name: c, optional: true}, {name: d, optional: true}]").Attributes, "{}")

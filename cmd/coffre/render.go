@@ -257,11 +257,8 @@ func (o renderOptions) mounter() (mounter, error) {
 		if !ok {
 			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(dialects)), ", "))
 		}
-		s := &provider.Service{
-			Provider: &provider.Provider{Name: name, Dialect: d, Secrets: secrets, Audit: func(request.Request, []plan.Answer) {}},
-			Build:    version, Timeout: provider.DefaultMountTimeout, Observer: unobserved{},
-		}
-		return s.Mount(ctx, req)
+		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets, Audit: func(request.Request, []plan.Answer) {}}
+		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -136,7 +137,11 @@ func environment() provider.Environment {
 }
 
 func (o serveOptions) run(ctx context.Context) error {
-	saveMemory()
+	if os.Getenv("GOGC") == "" {
+		// A node has a hundred pods and one provider: memory that stays taken
+		// costs more than a second look of the collector.
+		debug.SetGCPercent(50)
+	}
 	metrics := provider.NewMetrics(version)
 	env := o.environment(metrics)
 	kinds := provider.Kinds(env)
@@ -148,6 +153,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
+	go secrets.Run(ctx)
 
 	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
@@ -170,10 +176,8 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		service := &provider.Service{
-			Provider: &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)},
-			Build:    version, Timeout: o.mountTimeout, Observer: metrics,
-		}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name)}
+		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -26,12 +27,17 @@ type Metrics interface {
 	Fetched(store, result string)
 	// Size reports what the cache holds.
 	Size(entries int, bytes int64)
+	// Available says whether a store answered when it was last asked.
+	Available(store string, yes bool)
+	// Oldest reports the age of the oldest value that is being served.
+	Oldest(age time.Duration)
 }
 
 // Options bound a cache.
 type Options struct {
-	MaxEntries int   // secrets; default 10,000
-	MaxBytes   int64 // of values and keys; default 32 MiB
+	MaxEntries int           // secrets; default 10,000
+	MaxBytes   int64         // of values and keys; default 32 MiB
+	Gather     time.Duration // how long a batch waits for others; default 2 ms, negative for not at all
 	Now        func() time.Time
 	Metrics    Metrics
 }
@@ -41,14 +47,19 @@ type Cache struct {
 	stores Stores
 	opts   Options
 
-	mu      sync.Mutex
-	entries lru
-	calls   map[key]*call
-	forced  times // when each forceRefresh text was first seen
-	mounted times // when each volume of queries that have one was last answered
+	background sync.WaitGroup // batches and refreshes on their way
+
+	mu       sync.Mutex
+	entries  lru
+	calls    map[key]*call
+	open     map[batchKey]*batch // that others may still join
+	gates    map[string]*fair.Gate
+	breakers map[string]*breaker
+	forced   times // when each forceRefresh text was first seen
+	mounted  times // when each volume of queries that have one was last answered
 }
 
-// New makes a cache over stores.
+// New makes a cache over stores. Run refreshes ahead.
 func New(stores Stores, opts Options) *Cache {
 	if opts.MaxEntries <= 0 {
 		opts.MaxEntries = 10_000
@@ -56,48 +67,15 @@ func New(stores Stores, opts Options) *Cache {
 	if opts.MaxBytes <= 0 {
 		opts.MaxBytes = 32 << 20
 	}
+	if opts.Gather == 0 {
+		opts.Gather = gather
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes), calls: map[key]*call{}, forced: newTimes(), mounted: newTimes()}
-}
-
-// key is one secret as one identity sees it: values are never shared across
-// identities, nor across an edit of the store's configuration.
-type key struct {
-	store    string // the configuration's digest
-	identity string
-	ref      store.Ref
-	find     store.Filter // of a search's result; zero for a secret
-	isFind   bool
-}
-
-// size of a key and its bookkeeping, beside the value.
-func (k key) size() int64 {
-	const overhead = 256
-	return int64(overhead + len(k.store) + len(k.identity) + len(k.ref.Name) + len(k.ref.Version) + len(k.ref.Label) + len(k.find.Prefix) + len(k.find.Regexp) + len(k.find.Tags))
-}
-
-// entry is what was read, and when.
-type entry struct {
-	secret  store.Secret
-	found   []store.Ref // of a search
-	fetched time.Time
-}
-
-func (e entry) size() int64 {
-	n := int64(len(e.secret.Value) + len(e.secret.Version))
-	for _, r := range e.found {
-		n += int64(len(r.Name) + 64)
-	}
-	return n
-}
-
-// call is one read on its way; done is closed once entry or err is set.
-type call struct {
-	done  chan struct{}
-	entry entry
-	err   error
+	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes),
+		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{}, breakers: map[string]*breaker{},
+		forced: newTimes(), mounted: newTimes()}
 }
 
 // Errors are the queries of one Get that failed, each a *store.Error inside a
@@ -166,8 +144,10 @@ type round struct {
 	opened map[store.Selector]*opened
 }
 
-// opened is a store that this round uses.
+// opened is a store as an identity uses it.
 type opened struct {
+	selector store.Selector
+	id       auth.Identity
 	config   store.Config
 	store    store.Store
 	identity string
@@ -179,9 +159,9 @@ type want struct {
 	key     key
 	from    *opened
 	refresh time.Duration
-	since   time.Time // an entry read before this is too old, whatever its age
+	since   time.Time // what was read before this is too old, whatever its age
 
-	entry  entry
+	reading
 	origin plan.Origin
 	err    error
 }
@@ -218,7 +198,7 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			continue
 		}
 		wants[i] = nil
-		for _, ref := range search.entry.found {
+		for _, ref := range search.found {
 			wants[i] = append(wants[i], r.want(q, search.from, ref, nil))
 		}
 	}
@@ -255,14 +235,19 @@ func (r *round) open(s store.Selector) *opened {
 	if o, ok := r.opened[s]; ok {
 		return o
 	}
-	o := &opened{}
+	o := r.cache.openFor(r.ctx, s, r.id)
+	r.opened[s] = o
+	return o
+}
+
+func (c *Cache) openFor(ctx context.Context, s store.Selector, id auth.Identity) *opened {
+	o := &opened{selector: s, id: id}
 	var err error
-	if o.config, o.store, err = r.cache.stores.Open(r.ctx, s, r.id); err != nil {
+	if o.config, o.store, err = c.stores.Open(ctx, s, id); err != nil {
 		o.err = asStoreError(err)
 	} else {
-		o.identity = identityKey(o.config, o.store, r.id)
+		o.identity = identityKey(o.config, o.store, id)
 	}
-	r.opened[s] = o
 	return o
 }
 
@@ -283,8 +268,10 @@ func identityKey(c store.Config, s store.Store, id auth.Identity) string {
 	return id.Namespace + "\x00" + id.ServiceAccount + "\x00" + pod + "\x00" + principal
 }
 
-// read fills in the entry or the error of every want: fresh from memory, from
-// a call that is on its way already, or from one batch a store.
+// read fills in the reading or the error of every want: fresh from memory,
+// from a call that is on its way already, or from a batch a store; and, where
+// the store is out of reach, the last good reading for as long as the store's
+// maxStale allows.
 func (r *round) read(groups [][]*want) {
 	c := r.cache
 	type pending struct {
@@ -292,44 +279,74 @@ func (r *round) read(groups [][]*want) {
 		call *call
 	}
 	var waits []pending
-	batches := map[*opened]*batch{}
 
 	c.mu.Lock()
 	for _, group := range groups {
 		for _, w := range group {
-			if e, ok := c.entries.get(w.key); ok && r.now.Sub(e.fetched) < w.refresh && !e.fetched.Before(w.since) {
-				w.entry, w.origin = e, plan.Hit
-				continue
-			}
-			running, ok := c.calls[w.key]
-			if !ok {
-				running = &call{done: make(chan struct{})}
-				c.calls[w.key] = running
-				b := batches[w.from]
-				if b == nil {
-					b = &batch{cache: c, from: w.from}
-					batches[w.from] = b
+			if e := c.entries.get(w.key); e != nil {
+				e.use(w, r.now)
+				if r.now.Sub(e.fetched) < w.refresh && !e.fetched.Before(w.since) {
+					w.reading, w.origin = e.clone(), plan.Hit
+					continue
 				}
-				b.add(w.key, running)
+			}
+			running := c.calls[w.key]
+			if running == nil {
+				running = c.enqueue(w.key, w.from)
 			}
 			waits = append(waits, pending{w, running})
 		}
 	}
 	c.mu.Unlock()
 
-	// A batch outlives the Mount that began it: others may wait for it, and
-	// what it reads is kept.
-	for _, b := range batches {
-		go b.run(context.WithoutCancel(r.ctx))
-	}
 	for _, p := range waits {
 		select {
 		case <-p.call.done:
-			p.want.entry, p.want.err, p.want.origin = p.call.entry, p.call.err, plan.Fetched
+			p.want.reading, p.want.err, p.want.origin = p.call.reading, p.call.err, plan.Fetched
 		case <-r.ctx.Done():
 			p.want.err = &store.Error{Reason: store.Unavailable, Text: "no answer within the mount's deadline; see the store's timeout", Cause: r.ctx.Err()}
 		}
+		if p.want.err != nil {
+			r.lastGood(p.want)
+		} else {
+			c.use(p.want)
+		}
 	}
+}
+
+// use notes that a want's entry is in use, by whom and how fresh it must be.
+func (c *Cache) use(w *want) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if item := c.entries.items[w.key]; item != nil {
+		item.Value.(*entry).use(w, c.opts.Now())
+	}
+}
+
+func (e *entry) use(w *want, now time.Time) {
+	e.from = w.from // the newest tokens
+	e.used, e.asked = now, true
+	if e.refresh == 0 || w.refresh < e.refresh {
+		e.refresh = w.refresh
+	}
+}
+
+// lastGood answers a want whose store is out of reach with what was last read,
+// within maxStale, and with nothing else: never for a denied or a missing
+// secret, never across identities (the key sees to that).
+func (r *round) lastGood(w *want) {
+	limit := w.from.config.MaxStale
+	if limit == 0 || !store.ReasonOf(w.err).Transient() {
+		return
+	}
+	c := r.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries.get(w.key)
+	if e == nil || c.opts.Now().Sub(e.fetched) >= w.refresh+limit {
+		return
+	}
+	w.reading, w.origin, w.err = e.clone(), plan.Stale, nil
 }
 
 // answer gathers what a query's wants gave.
@@ -345,18 +362,17 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 			r.count(from, "error")
 			return a, r.queryError(q, from, w.err)
 		}
-		result := "miss"
-		if w.origin == plan.Hit {
-			result = "hit"
-		}
-		r.count(from, result)
-		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.entry.secret, Origin: w.origin})
+		r.count(from, results[w.origin])
+		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.secret, Origin: w.origin})
 	}
 	if len(wants) == 0 && !q.Optional {
 		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
 	}
 	return a, nil
 }
+
+// results are an origin's names in the metric.
+var results = map[plan.Origin]string{plan.Hit: "hit", plan.Fetched: "miss", plan.Stale: "stale"}
 
 func (r *round) count(from *opened, result string) {
 	if m := r.cache.opts.Metrics; m != nil {

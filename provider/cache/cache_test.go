@@ -27,6 +27,7 @@ type world struct {
 	config    store.Config
 	fetches   [][]string
 	panics    bool
+	shut      bool // the namespace may not use the store any more
 	opens     atomic.Int32
 }
 
@@ -37,7 +38,9 @@ func newWorld() *world {
 
 func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error) {
 	w.opens.Add(1)
-	if s.Name == "nope" {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.Name == "nope" || w.shut {
 		return store.Config{Name: s.Name}, nil, &store.Error{Reason: store.Denied, Store: s.Name, Text: "may not"}
 	}
 	return w.config, &toy{w, id}, nil
@@ -77,6 +80,10 @@ func (s *toy) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, erro
 	}
 	out, failed := make([]store.Secret, len(refs)), store.Errors{}
 	for i, r := range refs {
+		if r.Name == "now" {
+			out[i] = store.Secret{Value: fmt.Appendf(nil, "%d%s", time.Now().UnixNano(), s.id.ServiceAccount)}
+			continue
+		}
 		if e := s.errs[r.Name]; e != nil {
 			failed[i] = e
 		} else if v, ok := s.values[r.Name]; ok {
@@ -327,7 +334,7 @@ func TestAHangingStoreCostsItsTimeoutAndSaysSo(t *testing.T) {
 		if want := "toy: no answer within 10s; is the store reachable from this node?"; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		if took := time.Since(began); took != 10*time.Second {
+		if took := time.Since(began); took != 10*time.Second+gather {
 			t.Errorf("took %s", took)
 		}
 	})
@@ -459,7 +466,7 @@ func TestCacheStaysWithinItsBounds(t *testing.T) {
 	}
 	var bytes int64
 	for e := c.entries.order.Front(); e != nil; e = e.Next() {
-		bytes += e.Value.(*item).size()
+		bytes += e.Value.(*entry).size()
 	}
 	if bytes != c.entries.bytes || c.entries.order.Len() != len(c.entries.items) || bytes == 0 {
 		t.Errorf("counted %d, kept %d", bytes, c.entries.bytes)

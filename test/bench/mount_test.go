@@ -54,10 +54,8 @@ func inProcess(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	g := provider.NewServer(&provider.Service{
-		Provider: &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")},
-		Timeout:  time.Minute, Observer: metrics,
-	})
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}
+	g := provider.NewServer(provider.NewService(p, "bench", time.Minute, metrics))
 	go g.Serve(socket)
 	b.Cleanup(g.Stop)
 	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))

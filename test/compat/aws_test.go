@@ -258,4 +258,3 @@ func (n *node) mount(t *testing.T, c awsCase, parameters map[string]string) (*pb
 	defer cancel()
 	return n.client.Mount(ctx, req)
 }
-

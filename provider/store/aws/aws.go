@@ -242,13 +242,22 @@ func (s *session) fetch(ctx context.Context, kind string, refs []store.Ref, ask 
 	for i := range pending {
 		pending[i] = i
 	}
+	var locked []*store.Error // of regions that could not be entered
 	for n, region := range s.regions {
 		asked := make([]store.Ref, len(pending))
 		for k, i := range pending {
 			asked[k] = refIn(refs[i], n, region)
 		}
+		results, whole := s.inRegion(ctx, kind, n, asked, ask)
+		if whole != nil {
+			locked = append(locked, whole)
+			if !whole.Reason.Transient() && len(pending) == len(refs) {
+				return nil, together(locked)
+			}
+			results = slices.Repeat([]result{{err: whole}}, len(asked))
+		}
 		var later []int
-		for k, res := range s.inRegion(ctx, kind, n, asked, ask) {
+		for k, res := range results {
 			i := pending[k]
 			switch {
 			case res.err == nil:
@@ -257,12 +266,15 @@ func (s *session) fetch(ctx context.Context, kind string, refs []store.Ref, ask 
 				causes[i] = append(causes[i], res.err)
 				later = append(later, i)
 			default:
-				failed[i] = named(res.err, refs[i])
+				failed[i] = named(together(append(causes[i], res.err)), refs[i])
 			}
 		}
 		if pending = later; len(pending) == 0 || ctx.Err() != nil {
 			break
 		}
+	}
+	if len(locked) == len(s.regions) {
+		return nil, together(locked)
 	}
 	for _, i := range pending {
 		failed[i] = named(together(causes[i]), refs[i])
@@ -300,7 +312,8 @@ func (s *session) regionTime(n int) time.Duration {
 	return min(max(s.config.Timeout/time.Duration(len(s.regions)), minRegionTime), maxRegionTime)
 }
 
-func (s *session) inRegion(ctx context.Context, kind string, n int, refs []store.Ref, ask read) []result {
+// inRegion asks the nth region; whole is why it could not be asked at all.
+func (s *session) inRegion(ctx context.Context, kind string, n int, refs []store.Ref, ask read) (results []result, whole *store.Error) {
 	if t := s.regionTime(n); t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t)
@@ -308,13 +321,9 @@ func (s *session) inRegion(ctx context.Context, kind string, n int, refs []store
 	}
 	r, err := s.enter(ctx, kind, n)
 	if err != nil {
-		out := make([]result, len(refs))
-		for i := range out {
-			out[i].err = err
-		}
-		return out
+		return nil, err
 	}
-	return ask(ctx, r, refs)
+	return ask(ctx, r, refs), nil
 }
 
 // enter gets ready to ask the nth region.
@@ -360,6 +369,8 @@ func together(errs []*store.Error) *store.Error {
 	}
 	texts := make([]string, len(errs))
 	causes := make([]error, len(errs))
+	// The first region did not answer, or no other would have been asked: what
+	// another says is missing there may well be in the first.
 	reason := store.Throttled
 	for i, e := range errs {
 		texts[i], causes[i] = e.Text, e
@@ -367,7 +378,7 @@ func together(errs []*store.Error) *store.Error {
 			reason = store.Unavailable
 		}
 	}
-	return &store.Error{Reason: reason, Text: fmt.Sprintf("none of %d regions answered: %s", len(errs), strings.Join(texts, "; ")), Cause: errors.Join(causes...)}
+	return &store.Error{Reason: reason, Text: fmt.Sprintf("none of %d regions gave it: %s", len(errs), strings.Join(texts, "; ")), Cause: errors.Join(causes...)}
 }
 
 // named is err about ref, as it was asked for.

@@ -160,7 +160,7 @@ func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, part := range []string{"s: none of 2 regions answered: ", "Secrets Manager in us-east-1 failed: InternalServiceError", "Secrets Manager in eu-west-1 cannot be reached"} {
+	for _, part := range []string{"s: none of 2 regions gave it: ", "Secrets Manager in us-east-1 failed: InternalServiceError", "Secrets Manager in eu-west-1 cannot be reached"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %q", part, err)
 		}
@@ -188,5 +188,30 @@ func TestThreeRegionsAreAskedInOrder(t *testing.T) {
 	got, err := w.open(t, SecretsManager, Settings{FailoverRegions: []string{"eu-west-1", "ap-south-1"}}).Fetch(t.Context(), refs("s"))
 	if err != nil || string(got[0].Value) != "third" {
 		t.Errorf("%v %v", got, err)
+	}
+}
+
+// The first region is down and the second, to which nothing is replicated,
+// knows no such secret: that is an outage, not a missing secret. An optional
+// file must not vanish over it, nor a last good value.
+func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
+	w := newWorld()
+	w.fault = broken("secretsmanager", fault{broken: true})
+	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
+	if err == nil || store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), "there is no such secret in eu-west-1") {
+		t.Error(err)
+	}
+}
+
+// What is wrong with logging in is said once, not once a secret.
+func TestFailedLoginIsOneErrorOfTheStore(t *testing.T) {
+	w := newWorld()
+	w.fault = broken("sts", fault{status: 403, code: "AccessDenied"})
+	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b", "c"))
+	if e := new(store.Error); !errors.As(err, &e) || e.Ref != (store.Ref{}) || strings.Count(err.Error(), "trust policy") != 1 {
+		t.Error(err)
+	}
+	if e := (store.Errors{}); errors.As(err, &e) {
+		t.Error("one error a secret")
 	}
 }

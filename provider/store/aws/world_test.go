@@ -363,3 +363,11 @@ func (w *world) open(t testing.TB, kind string, s Settings) store.Store {
 	t.Helper()
 	return w.opener(t)(kind, s, 0)
 }
+
+// node is a node's region, or why it is not known.
+type node struct {
+	region string
+	err    error
+}
+
+func (n node) Region(context.Context, string, string) (string, error) { return n.region, n.err }

@@ -1,0 +1,123 @@
+package cache
+
+import (
+	"context"
+	"time"
+
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// tick is how often entries are looked at: a refresh comes at most so much
+// before it is due.
+const tick = 500 * time.Millisecond
+
+// idle is how long after its last use an entry is kept, beyond the time for
+// which it may be served: kubelet asks for every mounted volume about every 75
+// seconds.
+const idle = 5 * time.Minute
+
+// Run refreshes ahead until ctx ends: every secret that pods use is read again
+// when it is due, once, by one batch a store and identity, so that no mount
+// waits for it and load follows distinct secrets, not pods. Entries that nobody
+// asks for are dropped.
+func (c *Cache) Run(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			c.turn(ctx)
+		}
+	}
+}
+
+// turn looks at every entry once.
+//
+//  1. Drop what nobody asked for.
+//  2. Choose what is due before the next turn and was asked for since it was
+//     read.
+//  3. Open each of their stores anew, for the configuration may have changed
+//     and the identity may have been shut out, and read.
+func (c *Cache) turn(ctx context.Context) {
+	now := c.opts.Now()
+	var due []*entry
+	var oldest time.Duration
+
+	c.mu.Lock()
+	for _, item := range c.entries.items {
+		e := item.Value.(*entry)
+		switch {
+		case e.abandoned(now):
+			c.entries.remove(e.key)
+		case !e.busy && e.due(now):
+			e.busy = true
+			due = append(due, e)
+		}
+		if now.Sub(e.used) < 2*time.Minute && e.refresh != store.Never {
+			oldest = max(oldest, now.Sub(e.fetched))
+		}
+	}
+	for at, b := range c.breakers {
+		if now.Sub(b.used) > forgetAfter {
+			delete(c.breakers, at)
+		}
+	}
+	entries, bytes := len(c.entries.items), c.entries.bytes
+	from := make(map[*opened][]key)
+	for _, e := range due {
+		from[e.from] = append(from[e.from], e.key)
+	}
+	c.mu.Unlock()
+
+	if m := c.opts.Metrics; m != nil {
+		m.Size(entries, bytes)
+		m.Oldest(oldest)
+	}
+	for o, keys := range from {
+		c.background.Go(func() { c.refresh(ctx, o, keys) })
+	}
+}
+
+func (c *Cache) refresh(ctx context.Context, old *opened, keys []key) {
+	fresh := c.openFor(ctx, old.selector, old.id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range keys {
+		switch {
+		case fresh.err != nil && !fresh.err.Reason.Transient():
+			c.entries.remove(k) // it may not be read any more
+		case fresh.err != nil || fresh.config.Digest != k.store || fresh.identity != k.identity:
+			// Out of reach now, or another store or role by now: the next mount
+			// asks for what it is then.
+			if e := c.entries.items[k]; e != nil {
+				e.Value.(*entry).busy = false
+			}
+		case c.calls[k] == nil:
+			c.enqueue(k, fresh)
+		}
+	}
+}
+
+// due says whether an entry wants to be read before the next turn.
+func (e *entry) due(now time.Time) bool {
+	if e.from == nil || e.refresh == 0 || e.refresh == store.Never || !e.asked {
+		return false
+	}
+	return now.Add(tick).Sub(e.fetched) >= e.refresh-time.Duration(e.shift*float64(e.refresh))
+}
+
+// abandoned says whether nobody will be served an entry any more.
+func (e *entry) abandoned(now time.Time) bool {
+	if now.Sub(e.used) < idle {
+		return false
+	}
+	if e.from == nil {
+		return now.Sub(e.fetched) > idle
+	}
+	if e.refresh == store.Never {
+		return now.Sub(e.used) > 24*time.Hour
+	}
+	return now.Sub(e.fetched) > e.refresh+e.from.config.MaxStale
+}
