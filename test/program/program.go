@@ -56,7 +56,7 @@ func Serve(t testing.TB, path, dialect string, env []string, args ...string) *Pr
 	}
 	defer log.Close()
 	sockets := filepath.Join(dir, "s")
-	p.command = exec.Command(path, append([]string{"serve", "--providers-dir", sockets, "--dialects", "coffre," + dialect}, args...)...)
+	p.command = exec.Command(path, append([]string{"serve", "--providers-dir", sockets, "--dialects", dialects(dialect)}, args...)...)
 	p.command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}, env...)
 	p.command.Stderr = log
 	if err := p.command.Start(); err != nil {
@@ -130,4 +130,12 @@ func (p *Process) Memory(t testing.TB, line string) float64 {
 	}
 	t.Fatalf("no %s in\n%s", line, status)
 	return 0
+}
+
+// dialects is what a node that comes from another provider serves.
+func dialects(dialect string) string {
+	if dialect == "coffre" {
+		return dialect
+	}
+	return dialect + ",coffre"
 }

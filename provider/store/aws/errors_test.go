@@ -180,7 +180,7 @@ func TestSettingsKeepTheirMeaningThroughYAML(t *testing.T) {
 	a, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-1"}, 0)
 	b, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-2"}, 0)
 	c, _ := Inline(ParameterStore, "x", Settings{Region: "eu-west-1"}, 0)
-	if a.Digest == b.Digest || a.Digest == c.Digest || !a.Inline || a.Timeout != store.DefaultTimeout {
+	if a.Digest == b.Digest || a.Digest == c.Digest || !a.Inline || a.Timeout != a.Settings.(*Settings).DefaultTimeout() {
 		t.Errorf("%+v %+v %+v", a, b, c)
 	}
 }
