@@ -34,6 +34,7 @@ type serveOptions struct {
 	kubeconfig, nodeName, loggingFormat string
 	eksAddonVersion, podIdentityTimeout string
 	mountTimeout, shutdownTimeout, poll time.Duration
+	cachePersist                        string
 	cacheEntries                        int
 	cacheBytes                          int64
 }
@@ -57,6 +58,7 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
+	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	klog.InitFlags(fs)
 	rest, err := parse(fs, args)
 	if err != nil {
@@ -153,7 +155,15 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 	}
 	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
-	go secrets.Run(ctx)
+	vault, err := o.restore(secrets)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	running.Go(func() { secrets.Run(ctx, vault) })
 
 	names, err := dialectNames(o.dialects, dialects)
 	if err != nil {
@@ -291,6 +301,26 @@ func reportReload(path string, stores *store.Set, metrics *provider.Metrics) fun
 			klog.ErrorS(err, "store configuration cannot be read; what was in force stays", "file", path)
 		}
 	}
+}
+
+// restore fills the cache with what the last process saved, where that is
+// asked for. What cannot be restored is read again; only a folder that must not
+// hold secrets stops the provider.
+func (o serveOptions) restore(secrets *cache.Cache) (*cache.Vault, error) {
+	if o.cachePersist == "" {
+		return nil, nil
+	}
+	vault, err := cache.OpenVault(o.cachePersist)
+	if err != nil {
+		return nil, fmt.Errorf("--cache-persist: %w", err)
+	}
+	n, err := secrets.Restore(vault)
+	if err != nil {
+		klog.ErrorS(err, "the cache starts empty", "folder", o.cachePersist)
+	} else {
+		klog.InfoS("cache restored", "folder", o.cachePersist, "entries", n)
+	}
+	return vault, nil
 }
 
 // dialectNames reads --dialects.

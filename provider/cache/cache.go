@@ -213,6 +213,9 @@ func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filt
 	if w.refresh == 0 {
 		w.refresh = from.config.Refresh
 	}
+	if p, ok := from.store.(store.Pinner); ok && find == nil && p.Pinned(ref) {
+		w.refresh = store.Never
+	}
 	r.cache.mu.Lock()
 	defer r.cache.mu.Unlock()
 	if q.Force != "" {

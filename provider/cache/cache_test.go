@@ -95,6 +95,8 @@ func (s *toy) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, erro
 	return out, failed.OrNil()
 }
 
+func (s *toy) Pinned(r store.Ref) bool { return r.Version != "" }
+
 func (s *toy) List(_ context.Context, f store.Filter, limit int) ([]store.Ref, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -16,20 +18,35 @@ const tick = 500 * time.Millisecond
 // seconds.
 const idle = 5 * time.Minute
 
-// Run refreshes ahead until ctx ends: every secret that pods use is read again
+// Run refreshes ahead, and saves what the cache holds to the vault (nil for
+// none), until ctx ends: every secret that pods use is read again
 // when it is due, once, by one batch a store and identity, so that no mount
 // waits for it and load follows distinct secrets, not pods. Entries that nobody
 // asks for are dropped.
-func (c *Cache) Run(ctx context.Context) {
+func (c *Cache) Run(ctx context.Context, v *Vault) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	save := time.NewTicker(saveEvery)
+	defer save.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			c.save(v)
 			return
 		case <-t.C:
 			c.turn(ctx)
+		case <-save.C:
+			c.save(v)
 		}
+	}
+}
+
+func (c *Cache) save(v *Vault) {
+	if v == nil {
+		return
+	}
+	if err := c.Save(v); err != nil {
+		klog.ErrorS(err, "the cache is not saved")
 	}
 }
 

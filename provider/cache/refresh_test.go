@@ -19,7 +19,7 @@ func running(t *testing.T, test func(t *testing.T, w *world, c *Cache)) {
 		w := newWorld()
 		c := New(w, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
-		go c.Run(ctx)
+		go c.Run(ctx, nil)
 		test(t, w, c)
 		cancel()
 		c.background.Wait()

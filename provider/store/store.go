@@ -45,6 +45,12 @@ type PodScoped interface {
 	PodScoped() bool
 }
 
+// A Pinner knows versions whose value never changes, such as a number that the
+// store counts up: one is read once, whatever its refresh time.
+type Pinner interface {
+	Pinned(Ref) bool
+}
+
 // Ref names one secret in a store. Refs are comparable: equal refs are one
 // secret.
 type Ref struct {

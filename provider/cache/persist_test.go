@@ -1,0 +1,157 @@
+package cache
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// restart is what a new process has: nothing but the clock, the store and the
+// folder.
+func restart(t *testing.T, w *world, clock *clock, dir string) (*Cache, *Vault, error) {
+	t.Helper()
+	v, err := openVault(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(w, Options{Now: clock.Now})
+	_, err = c.Restore(v)
+	return c, v, err
+}
+
+func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T) {
+	w := newWorld()
+	w.config.MaxStale = time.Hour
+	clock := &clock{time.Unix(1_000_000, 0)}
+	dir := t.TempDir()
+	c, v, err := restart(t, w, clock, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get(t, c, "a", "b")
+	if err := c.Save(v); err != nil {
+		t.Fatal(err)
+	}
+	w.whole = store.Errorf(store.Unavailable, "down")
+	clock.now = clock.now.Add(30 * time.Minute)
+	if c, _, err = restart(t, w, clock, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, c, "a", "b"); got != "1api:stale 2api:stale" {
+		t.Error(got)
+	}
+	if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: "web"}, ask("a")); err == nil {
+		t.Error("a restored value crossed identities")
+	}
+	clock.now = clock.now.Add(time.Hour)
+	if _, err := c.Get(t.Context(), api, ask("a")); err == nil {
+		t.Error("a restored value outlives maxStale")
+	}
+}
+
+func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
+	w := newWorld()
+	clock := &clock{time.Unix(1_000_000, 0)}
+	dir := t.TempDir()
+	c, v, _ := restart(t, w, clock, dir)
+	get(t, c, "a")
+	if err := c.Save(v); err != nil {
+		t.Fatal(err)
+	}
+	clock.now = clock.now.Add(30 * time.Second)
+	c, _, _ = restart(t, w, clock, dir)
+	if got := get(t, c, "a"); got != "1api:hit" {
+		t.Error(got)
+	}
+	clock.now = clock.now.Add(31 * time.Second)
+	if got := get(t, c, "a"); got != "1api:fetched" {
+		t.Error(got)
+	}
+	clock.now = clock.now.Add(-2 * time.Hour) // the clock went back over the restart
+	if err := c.Save(v); err != nil {
+		t.Fatal(err)
+	}
+	if c, _, _ = restart(t, w, clock, dir); len(c.entries.items) != 0 {
+		t.Error("a value from the future is kept")
+	}
+}
+
+func TestTheSavedCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
+	w := newWorld()
+	w.values["a"] = "hunter2hunter2"
+	clock := &clock{time.Unix(1_000_000, 0)}
+	dir := t.TempDir()
+	c, v, _ := restart(t, w, clock, dir)
+	get(t, c, "a")
+	if err := c.Save(v); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "cache")
+	text, err := os.ReadFile(path)
+	if err != nil || bytes.Contains(text, []byte("hunter2")) || bytes.Contains(text, []byte("shop")) {
+		t.Error("the file shows a value or an identity", err)
+	}
+	for _, name := range []string{"cache", "key"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(name, info, err)
+		}
+	}
+	for name, broken := range map[string][]byte{"cut short": text[:5], "changed": append(bytes.Clone(text[:len(text)-1]), text[len(text)-1]^1), "cut": text[:len(text)/2]} {
+		if err := os.WriteFile(path, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, _, err := restart(t, w, clock, dir); err == nil || len(c.entries.items) != 0 || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := restart(t, w, clock, dir); err == nil {
+		t.Error("opened under another key")
+	}
+}
+
+func TestTheVaultIsMemoryOrItIsRefused(t *testing.T) {
+	if _, err := OpenVault(t.TempDir()); err != nil && !strings.Contains(err.Error(), "is not on a tmpfs") {
+		t.Error(err)
+	} else if err == nil {
+		t.Log("the test's own folder is memory here")
+	}
+	if _, err := os.Stat("/dev/shm"); err != nil {
+		t.Fatal("a Linux without /dev/shm:", err)
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "coffre-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if _, err := OpenVault(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAPinnedVersionIsNotReadAgain(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	q := ask("a")
+	q[0].Ref.Version = "7"
+	for range 3 {
+		if _, err := c.Get(t.Context(), api, q); err != nil {
+			t.Fatal(err)
+		}
+		clock.now = clock.now.Add(time.Hour)
+	}
+	if w.calls() != 1 {
+		t.Errorf("%d reads", w.calls())
+	}
+}
