@@ -51,6 +51,20 @@ func TestSixtyPodsOfAServiceAccountShareOneSignInAndTheirReads(t *testing.T) {
 	}
 }
 
+func TestRepublishesOfAServiceAccountShareTheirReads(t *testing.T) {
+	f := newFar(t, mayBatch)
+	p := f.serve(t, program.Build(t))
+	reqs := f.deployment("api", 20, f.secrets(0, 10))
+	all(t, p, 20, reqs)
+	for range 3 {
+		f.Reset()
+		all(t, p, 20, reqs)
+		if f.signIns() != 0 || f.reads() < 1 || f.reads() > 2 {
+			t.Errorf("%d sign-ins and %d reads", f.signIns(), f.reads())
+		}
+	}
+}
+
 func TestTwoThousandMountsFitIntoMemory(t *testing.T) {
 	f := newFar(t, mayBatch)
 	f.SetLatency("", 5*time.Millisecond)

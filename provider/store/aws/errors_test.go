@@ -185,6 +185,20 @@ func TestSettingsKeepTheirMeaningThroughYAML(t *testing.T) {
 	}
 }
 
+// A service that throttles is waited for nearly as long as a mount may take,
+// unless the store says otherwise.
+func TestStoresWaitForAThrottledServiceByDefault(t *testing.T) {
+	kinds := newWorld().kinds()
+	for text, want := range map[string]time.Duration{"": 50 * time.Second, "timeout: 5s": 5 * time.Second} {
+		for _, kind := range []string{SecretsManager, ParameterStore} {
+			stores, err := kinds.ParseStores("stores: {x: {kind: " + kind + ", region: eu-west-3, namespaces: [shop], " + text + "}}")
+			if err != nil || stores["x"].Timeout != want {
+				t.Errorf("%s %q: %v %v", kind, text, stores["x"], err)
+			}
+		}
+	}
+}
+
 // Credentials that AWS no longer takes cost one more login, not a failed mount.
 func TestExpiredCredentialsAreRenewedWithinTheCall(t *testing.T) {
 	w := newWorld()
