@@ -50,6 +50,14 @@ fuzz: ## fuzz every parser that a tenant can reach, FUZZTIME each
 bench: ## latency, allocations and memory of mounts
 	go test ./test/bench -run '^$$' -bench . -benchmem
 
+.PHONY: bench-rotation
+bench-rotation: ## a simulated hour of 100 pods: what the store is asked, what a republish costs
+	go test ./test/bench -run TestAnHourOfRotation -count=1 -v
+
+.PHONY: bench-scale
+bench-scale: ## 5,000 nodes drawn from one measured node, against the clouds' quotas
+	go test ./test/bench -run TestScale -count=1 -v
+
 .PHONY: clean
 clean: ## remove what was built here
 	rm -rf bin dist

@@ -21,6 +21,7 @@ const (
 	coffreName = "coffre" // release, DaemonSet and container
 	probe      = "coffre-e2e-probe"
 	faultyName = "coffre-e2e-faulty"
+	awsName    = "coffre-e2e-aws" // the fake AWS: pod and Secret
 
 	// What the pods of the driver and of Coffre are found by.
 	driverLabel = "app=secrets-store-csi-driver"
@@ -40,6 +41,7 @@ var (
 	coffreImage  = "ghcr.io/coffre-csi/coffre:e2e" // the name that the chart has
 	busyboxImage = "e2e.local/busybox:1"
 	faultyImage  = "e2e.local/faultyprovider:1"
+	fakeAWSImage = "e2e.local/fakeaws:1"
 	driverChart  = filepath.Join(platform, "driver-chart")
 
 	// patience is how long anything may take that Kubernetes, the driver or
@@ -68,6 +70,7 @@ func TestMain(m *testing.M) {
 	if platform == "" {
 		coffreImage = os.Getenv("COFFRE_E2E_IMAGE")
 		faultyImage = os.Getenv("COFFRE_E2E_FAULTY_IMAGE")
+		fakeAWSImage = os.Getenv("COFFRE_E2E_FAKEAWS_IMAGE")
 		busyboxImage = cmp.Or(os.Getenv("COFFRE_E2E_BUSYBOX_IMAGE"), "busybox:1.37.0")
 		driverChart = os.Getenv("COFFRE_E2E_DRIVER_CHART")
 		patience = 5 * time.Minute
@@ -122,7 +125,12 @@ func install() error {
 	if err != nil {
 		return err
 	}
+	identity, err := awsIdentity()
+	if err != nil {
+		return err
+	}
 	if err := apply(
+		identity,
 		object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": documentsSecret, "namespace": system}, "stringData": documents},
 		object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": keySecret, "namespace": system}, "stringData": object{"age.agekey": key.private}},
 		probePod(),
@@ -131,8 +139,9 @@ func install() error {
 	}
 
 	var installs sync.WaitGroup
-	failures := make([]error, 4)
-	for i, step := range []func() error{installDriver, installCoffre, installFaultyProvider, awaitProbe} {
+	steps := []func() error{installDriver, installCoffre, installFaultyProvider, startAWS, awaitProbe}
+	failures := make([]error, len(steps))
+	for i, step := range steps {
 		installs.Go(func() { failures[i] = step() })
 	}
 	installs.Wait()
@@ -146,7 +155,7 @@ func tidy() error {
 		_, driverErr := command("", "helm", "uninstall", driverName, "-n", system, "--ignore-not-found", "--wait")
 		err = errors.Join(err, driverErr)
 	}
-	_, restErr := kubectl("-n", system, "delete", "--ignore-not-found", "daemonset/"+faultyName, "pod/"+probe, "secret/"+documentsSecret, "secret/"+keySecret)
+	_, restErr := kubectl("-n", system, "delete", "--ignore-not-found", "daemonset/"+faultyName, "pod/"+probe, "pod/"+awsName, "secret/"+awsName, "secret/"+documentsSecret, "secret/"+keySecret)
 	return errors.Join(err, restErr)
 }
 
@@ -181,7 +190,8 @@ func installDriver() error {
 func installCoffre() error {
 	colon := strings.LastIndex(coffreImage, ":") // a registry's port has one too
 	repository, tag := coffreImage[:max(colon, 0)], coffreImage[colon+1:]
-	_, err := command("", "helm", "install", coffreName, "../../charts/coffre", "-n", system, "-f", "values/coffre.yaml",
+	_, err := command("", "helm", "install", coffreName, "../../charts/coffre", "-n", system,
+		"-f", "../../manifests/examples/values.yaml", "-f", "values/coffre.yaml",
 		"--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
 	return err
 }

@@ -66,6 +66,7 @@ type pod struct {
 	classes []string
 	key     string            // nodePublishSecretRef: the Secret with the age key
 	env     map[string]string // variable: Secret/key
+	account string            // its ServiceAccount; app where empty
 	command string            // what it does; sleeps where empty
 }
 
@@ -93,6 +94,9 @@ func (p pod) deployment() object {
 }
 
 func (p pod) spec() object {
+	if p.account == "" {
+		p.account = "app"
+	}
 	if p.command == "" {
 		p.command = "busybox sleep 3600"
 	}
@@ -115,7 +119,7 @@ func (p pod) spec() object {
 		env = append(env, object{"name": variable, "valueFrom": object{"secretKeyRef": object{"name": secret, "key": key}}})
 	}
 	return object{
-		"serviceAccountName":            "app",
+		"serviceAccountName":            p.account,
 		"terminationGracePeriodSeconds": 0, // a shell as the first process ignores SIGTERM
 		"nodeSelector":                  object{"kubernetes.io/hostname": node},
 		"securityContext":               object{"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": true},

@@ -107,6 +107,18 @@ func (ns namespace) versions(pod, class string) map[string]string {
 	return versions
 }
 
+// expectVersions waits until the driver publishes exactly these versions of a
+// pod's volume: it does so after the files are there.
+func (ns namespace) expectVersions(pod, class string, want map[string]string) {
+	ns.t.Helper()
+	must(ns.t, within(patience, func() error {
+		if got := ns.versions(pod, class); !maps.Equal(got, want) {
+			return fmt.Errorf("the versions in pod %s are %v, not %v", pod, got, want)
+		}
+		return nil
+	}))
+}
+
 // expectRestarts fails the test unless the pod's container was started again
 // so many times.
 func (ns namespace) expectRestarts(pod string, want int) {

@@ -17,19 +17,22 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	// 1. With their pods go the volumes, the statuses and the synced Secrets.
 	must(t, within(2*patience, func() error {
 		namespaces, err := list("namespaces", "{.metadata.name}")
-		return expectNone("namespaces of tests", err, withPrefix("e2e-", namespaces))
+		return expectNone("namespaces of tests", err, ofTests(namespaces))
 	}))
 	for _, kind := range []string{"secretproviderclasspodstatuses", "secrets"} {
 		objects, err := list(kind, "{.metadata.namespace}/{.metadata.name}")
-		must(t, expectNone(kind, err, withPrefix("e2e-", objects)))
+		must(t, expectNone(kind, err, ofTests(objects)))
 	}
 	must(t, within(patience, mountsHavePods))
 
 	// 2. With the release goes everything that it brought.
 	served, err := onNode("busybox ls -A /providers")
 	must(t, err)
-	if !slices.Contains(strings.Fields(served), "coffre.sock") {
-		t.Fatalf("before the uninstall the providers' folder has no coffre.sock, but %q", served)
+	sockets := []string{"coffre.sock", "aws.sock"}
+	for _, socket := range sockets {
+		if !slices.Contains(strings.Fields(served), socket) {
+			t.Fatalf("before the uninstall the providers' folder has no %s, but %q", socket, served)
+		}
 	}
 	_, err = command("", "helm", "uninstall", coffreName, "-n", system, "--wait", "--timeout", patience.String())
 	must(t, err)
@@ -49,7 +52,7 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	}))
 	left, err := onNode("busybox ls -A /providers")
 	must(t, err)
-	want := slices.DeleteFunc(strings.Fields(served), func(file string) bool { return file == "coffre.sock" })
+	want := slices.DeleteFunc(strings.Fields(served), func(file string) bool { return slices.Contains(sockets, file) })
 	if got := strings.Fields(left); !slices.Equal(got, want) {
 		t.Errorf("the providers' folder holds %q, and should hold %q", got, want)
 	}
@@ -61,8 +64,12 @@ func list(kind, format string) ([]string, error) {
 	return strings.Fields(out), err
 }
 
-func withPrefix(prefix string, lines []string) []string {
-	return slices.DeleteFunc(lines, func(line string) bool { return !strings.HasPrefix(line, prefix) })
+// ofTests are the lines that begin with a namespace of a test.
+func ofTests(lines []string) []string {
+	return slices.DeleteFunc(lines, func(line string) bool {
+		namespace, _, _ := strings.Cut(line, "/")
+		return !strings.HasPrefix(namespace, "e2e-") && !(exampleRan && namespace == exampleNamespace)
+	})
 }
 
 // expectNone is an error unless there are none of them.

@@ -91,7 +91,8 @@ build_images() {
 	image registrar /registrar "$node/registrar=/registrar"
 	image livenessprobe /livenessprobe "$node/livenessprobe=/livenessprobe"
 	image faultyprovider /faultyprovider "$node/faultyprovider=/faultyprovider"
-	image busybox /bin/busybox "$busybox=/bin/busybox"
+	# The examples' application calls sleep by name.
+	image busybox /bin/busybox "$busybox=/bin/busybox" @busybox=/bin/sleep
 	# The driver calls mount and umount by name.
 	image driver /secrets-store-csi "$driver/secrets-store-csi=/secrets-store-csi" "$busybox=/bin/mount" "$busybox=/bin/umount"
 }

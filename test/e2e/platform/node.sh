@@ -73,6 +73,8 @@ ip route add default via 10.99.0.254 dev node0 # leads nowhere, but programs loo
 # The API server answers on its service address itself, so no kube-proxy is
 # needed. Other services have no address that works: use pod IPs.
 ip address add $service_ip/32 dev lo
+# Where the agent of EKS Pod Identity listens on every node that has it.
+ip address add 169.254.170.23/32 dev lo
 
 #
 # 2. The container runtime, and the images.
@@ -194,7 +196,8 @@ imageGCLowThresholdPercent: 99
 imageMaximumGCAge: 0s
 END
 start kubelet kubelet --config="$work/kubelet.yaml" --kubeconfig="$work/kubelet.kubeconfig" \
-	--root-dir=/var/lib/kubelet --hostname-override=$node --node-ip=$node_ip
+	--root-dir=/var/lib/kubelet --hostname-override=$node --node-ip=$node_ip \
+	--node-labels=topology.kubernetes.io/region=eu-west-3
 await 60 "node" kubectl get node $node
 await 60 "ready node" kubectl wait --for=condition=Ready node/$node --timeout=10s
 echo "e2e: the node is ready after $SECONDS s" >&2

@@ -1,0 +1,248 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/dialect/coffre"
+	"github.com/coffre-csi/coffre/provider/store"
+	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/oidc"
+)
+
+// The load of the rotation benchmark: one node.
+const (
+	pods            = 100
+	serviceAccounts = 5
+	secretsAPod     = 10
+	republish       = 75 * time.Second // kubelet's, as observed
+	refresh         = 5 * time.Minute
+	storeLatency    = 20 * time.Millisecond
+	region          = "eu-west-3"
+)
+
+// cloud is the fake AWS behind the SDK's own transport, in this process: time
+// is the bubble's, so that an hour takes seconds.
+type cloud struct {
+	*aws.Server
+	mu    sync.Mutex
+	calls map[string]int
+	reads []time.Time // one a secret that was read
+}
+
+func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(storeLatency)
+	var body []byte
+	if r.Body != nil {
+		body, _ = io.ReadAll(r.Body)
+		r.Body.Close()
+	}
+	in := r.Clone(r.Context())
+	in.Body = io.NopCloser(bytes.NewReader(body))
+	in.RequestURI = r.URL.RequestURI()
+	if in.Host == "" {
+		in.Host = r.URL.Host
+	}
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, in)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	op := r.Header.Get("X-Amz-Target")
+	if op == "" {
+		op = "sts.AssumeRoleWithWebIdentity"
+	}
+	c.calls[op]++
+	secrets := 0
+	switch {
+	case strings.HasSuffix(op, "BatchGetSecretValue"):
+		var q struct{ SecretIdList []string }
+		_ = json.Unmarshal(body, &q)
+		secrets = len(q.SecretIdList)
+	case strings.HasSuffix(op, "GetSecretValue"):
+		secrets = 1
+	}
+	for range secrets {
+		c.reads = append(c.reads, time.Now())
+	}
+	res := w.Result()
+	res.Request = r
+	return res, nil
+}
+
+// hour is what a simulated hour cost.
+type hour struct {
+	start   time.Time
+	calls   map[string]int
+	reads   []time.Time
+	mounts  int
+	errors  int
+	waited  []time.Duration // for the store, in simulated time, a republish
+	worked  []time.Duration // in Coffre, in real time, a republish
+	initial int             // secrets read before the first republish
+}
+
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // the kernel's, not the bubble's
+	return time.Duration(ts.Nano())
+}
+
+// simulate runs one node's pods for a while, each republished every 75 s.
+func simulate(t *testing.T, length time.Duration) (h hour) {
+	klog.SetLogger(logr.Discard())
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := oidc.NewIssuer("https://oidc.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &cloud{Server: aws.New(aws.Options{}), calls: map[string]int{}}
+		c.AddIssuer(issuer.URL, issuer.Keys())
+		const role = "arn:aws:iam::123456789012:role/shop"
+		c.AddRole(aws.Role{ARN: role, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: aws.AllowAll})
+		var objects strings.Builder
+		for i := range secretsAPod {
+			c.SetSecretValue(region, fmt.Sprintf("secret-%d", i), "value")
+			fmt.Fprintf(&objects, "- {name: secret-%d}\n", i)
+		}
+		sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: c})
+		kinds := store.Kinds(awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}))
+		set := store.NewSet(kinds)
+		if err := set.Load(fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)); err != nil {
+			t.Fatal(err)
+		}
+		secrets := cache.New(set, cache.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { secrets.Run(ctx, nil) })
+		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}, "bench", time.Minute, provider.NewMetrics("bench"))
+
+		type issued struct {
+			token string
+			at    time.Time
+		}
+		last := map[int]issued{} // kubelet keeps a token until it is nearly over
+		mount := func(pod int) error {
+			sa := fmt.Sprintf("sa-%d", pod%serviceAccounts)
+			if time.Since(last[pod].at) > 45*time.Minute {
+				last[pod] = issued{issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: sa, Pod: fmt.Sprintf("pod-%d", pod), Audiences: []string{"sts.amazonaws.com"}, Issued: time.Now()}), time.Now()}
+			}
+			token := last[pod].token
+			tokens, _ := json.Marshal(map[string]any{"sts.amazonaws.com": map[string]string{"token": token, "expirationTimestamp": time.Now().Add(time.Hour).Format(time.RFC3339)}})
+			a, _ := json.Marshal(map[string]string{"store": "aws-paris", "objects": objects.String(), "secretProviderClass": "class",
+				"csi.storage.k8s.io/pod.name": fmt.Sprintf("pod-%d", pod), "csi.storage.k8s.io/pod.uid": fmt.Sprint(pod), "csi.storage.k8s.io/pod.namespace": "shop",
+				"csi.storage.k8s.io/serviceAccount.name": sa, "csi.storage.k8s.io/serviceAccount.tokens": string(tokens)})
+			began, simulated := monotonic(), time.Now()
+			_, err := service.Mount(ctx, &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"})
+			h.waited, h.worked = append(h.waited, time.Since(simulated)), append(h.worked, monotonic()-began)
+			return err
+		}
+		// Pods start within the first 75 seconds; the hour begins then. One
+		// runs at a time, so that the real time of a Mount is its own.
+		turn := make(chan struct{}, 1) // not a mutex, whose waiters would hold the bubble's time up
+		var all sync.WaitGroup
+		offsets := make([]time.Duration, pods)
+		for i := range offsets {
+			offsets[i] = rand.N(republish)
+		}
+		began := time.Now()
+		for pod := range pods {
+			all.Go(func() {
+				time.Sleep(offsets[pod])
+				turn <- struct{}{}
+				if err := mount(pod); err != nil {
+					t.Error(err)
+				}
+				<-turn
+				for {
+					time.Sleep(republish)
+					if time.Since(began) > length+republish {
+						return
+					}
+					turn <- struct{}{}
+					h.mounts++
+					if err := mount(pod); err != nil {
+						h.errors++
+						t.Error(err)
+					}
+					<-turn
+				}
+			})
+		}
+		time.Sleep(republish)
+		c.mu.Lock()
+		h.initial, h.start = len(c.reads), time.Now()
+		c.reads, c.calls = nil, map[string]int{}
+		c.mu.Unlock()
+		turn <- struct{}{}
+		h.waited, h.worked, h.mounts = nil, nil, 0
+		<-turn
+		all.Wait()
+		c.mu.Lock()
+		h.reads, h.calls = c.reads, c.calls
+		c.mu.Unlock()
+		cancel()
+		running.Wait()
+		synctest.Wait()
+	})
+	slices.Sort(h.waited)
+	slices.Sort(h.worked)
+	return h
+}
+
+func percentile(d []time.Duration, p int) time.Duration { return d[min(len(d)*p/100, len(d)-1)] }
+
+// TestAnHourOfRotationReadsEachSecretOnceARefresh is the rotation benchmark;
+// `make bench-rotation` prints it.
+func TestAnHourOfRotationReadsEachSecretOnceARefresh(t *testing.T) {
+	h := simulate(t, time.Hour)
+	distinct := serviceAccounts * secretsAPod
+	target := distinct * int(time.Hour/refresh)
+	naive := pods * secretsAPod * int(time.Hour/republish)
+	calls := 0
+	for op, n := range h.calls {
+		if !strings.HasPrefix(op, "sts.") {
+			calls += n
+		}
+	}
+	p99 := percentile(h.waited, 99) + percentile(h.worked, 99)
+	fmt.Fprintf(os.Stdout, `a simulated hour of %d pods, %d secrets each, %d service accounts, republished every %s, refresh %s
+  republishes             %7d
+  secrets read            %7d   target: at most %d; reading everything each time: %d (%.0f times as many)
+  calls that took         %7d   sign-ins: %d
+  a republish, median     %7s   of which waiting for the store %s
+  a republish, p99        %7s   of which waiting for the store %s; target: under 2ms
+`, pods, secretsAPod, serviceAccounts, republish, refresh, h.mounts, len(h.reads), target, naive, float64(naive)/float64(len(h.reads)), calls,
+		h.calls["sts.AssumeRoleWithWebIdentity"],
+		(percentile(h.worked, 50) + percentile(h.waited, 50)).Round(time.Microsecond), percentile(h.waited, 50), p99.Round(time.Microsecond), percentile(h.waited, 99))
+	if len(h.reads) > target+distinct/10 {
+		t.Errorf("%d secrets were read; one read a secret and refresh is %d", len(h.reads), target)
+	}
+	if h.initial != distinct {
+		t.Errorf("%d secrets were read to start with, not %d", h.initial, distinct)
+	}
+	if percentile(h.waited, 99) > 0 {
+		t.Errorf("one republish in a hundred waited %s for the store", percentile(h.waited, 99))
+	}
+}

@@ -1,0 +1,170 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/coffre-csi/coffre/test/fakes/serve"
+)
+
+// AWS is test/fakes/cmd/fakeaws: a pod on the node's own network, because a
+// cluster without kube-proxy has no other address that lasts, and because the
+// agent of EKS Pod Identity is such a pod too. It trusts the cluster as an IAM
+// OIDC provider does, by issuer and keys, and lets in nobody but the roles'
+// subjects, for nothing but their permissions.
+const (
+	awsPort     = 18443 // also in values/coffre.yaml
+	controlPort = 18481
+	awsRegion   = "eu-west-3"
+)
+
+// awsIdentity is the Secret that the fake has in common with the cluster: the
+// authority of its certificates, which Coffre trusts, and the keys that the
+// cluster signs tokens with.
+func awsIdentity() (object, error) {
+	dir, err := os.MkdirTemp("", "coffre-e2e-aws-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if _, err := serve.LoadAuthority(dir); err != nil { // makes one
+		return nil, err
+	}
+	files := object{}
+	for _, name := range []string{"ca.crt", "ca.key"} {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		files[name] = string(content)
+	}
+	if files["jwks.json"], err = kubectl("get", "--raw", "/openid/v1/jwks"); err != nil {
+		return nil, err
+	}
+	return object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": awsName, "namespace": system}, "stringData": files}, nil
+}
+
+// startAWS starts the fake, which then holds nothing and trusts nobody.
+func startAWS() error {
+	if fakeAWSImage == "" {
+		return nil
+	}
+	discovery, err := kubectl("get", "--raw", "/.well-known/openid-configuration")
+	if err != nil {
+		return err
+	}
+	var issuer struct{ Issuer string }
+	if err := json.Unmarshal([]byte(discovery), &issuer); err != nil {
+		return err
+	}
+	args := []string{
+		fmt.Sprintf("-listen=https://0.0.0.0:%d", awsPort), fmt.Sprintf("-control=0.0.0.0:%d", controlPort), "-tls-dir=/identity",
+		"-issuer=" + issuer.Issuer, "-jwks-file=/identity/jwks.json", "-default-region=" + awsRegion,
+	}
+	if platform != "" { // elsewhere the address is the real agent's, or nobody's
+		args = append(args, "-agent-listen=http://169.254.170.23:80")
+	}
+	if err := apply(object{
+		"apiVersion": "v1",
+		"kind":       "Pod",
+		"metadata":   object{"name": awsName, "namespace": system},
+		"spec": object{
+			"nodeSelector":                  object{"kubernetes.io/hostname": node},
+			"hostNetwork":                   true,
+			"automountServiceAccountToken":  false,
+			"terminationGracePeriodSeconds": 0,
+			"containers": []object{{
+				"name": "aws", "image": fakeAWSImage, "imagePullPolicy": "IfNotPresent", "args": args,
+				"readinessProbe": object{"httpGet": object{"path": "/healthz", "port": controlPort}, "periodSeconds": 1},
+				"volumeMounts":   []object{{"name": "identity", "mountPath": "/identity", "readOnly": true}},
+			}},
+			"volumes": []object{{"name": "identity", "secret": object{"secretName": awsName}}},
+		},
+	}); err != nil {
+		return err
+	}
+	_, err = kubectl("-n", system, "wait", "--for=condition=Ready", "pod/"+awsName, "--timeout="+patience.String())
+	return err
+}
+
+// stopAWS makes every request to AWS meet a closed port. What the fake held,
+// and whom it had let in, is gone with it.
+func stopAWS() error {
+	_, err := kubectl("-n", system, "delete", "pod", awsName, "--timeout="+patience.String())
+	return err
+}
+
+func needAWS(t *testing.T) {
+	if fakeAWSImage == "" {
+		t.Skip("needs the fake AWS: push test/fakes/cmd/fakeaws as an image and name it in COFFRE_E2E_FAKEAWS_IMAGE")
+	}
+}
+
+// awsControl sends a body to the fake's control endpoint, by way of the API
+// server, and reads what it answers. verb is kubectl's word for the method.
+func awsControl(verb, path, body string, into any) error {
+	out, err := command(body, "kubectl", verb, "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/%s", system, awsName, controlPort, path), "-f", "-")
+	if err == nil && into != nil {
+		err = json.Unmarshal([]byte(out), into)
+	}
+	return err
+}
+
+// put gives a secret ("secret") or a parameter ("parameter") a new value, and
+// returns the version that AWS calls it by.
+func put(t *testing.T, kind, name, value string) string {
+	t.Helper()
+	var answer struct{ Version any }
+	must(t, awsControl("replace", kind+"?"+url.Values{"region": {awsRegion}, "name": {name}}.Encode(), value, &answer))
+	return fmt.Sprint(answer.Version)
+}
+
+// addToAWS adds roles and associations.
+func addToAWS(t *testing.T, world object) {
+	t.Helper()
+	body, err := json.Marshal(world)
+	must(t, err)
+	must(t, awsControl("create", "world", string(body), nil))
+}
+
+// A role is an IAM role with one ServiceAccount in its trust policy.
+type role struct {
+	name    string
+	account string   // of the ServiceAccount, as namespace:name
+	actions []string // nothing, where there are none
+	on      []string // what they are allowed on
+}
+
+func (r role) arn() string { return "arn:aws:iam::123456789012:role/" + r.name }
+
+func (r role) object() object {
+	o := object{"arn": r.arn(), "subjects": []string{"system:serviceaccount:" + r.account}}
+	if len(r.actions) > 0 {
+		o["permissions"] = []object{{"actions": r.actions, "resources": r.on}}
+	}
+	return o
+}
+
+// reader is the role of a namespace's ServiceAccount app, for the secrets and
+// the parameters that begin with the namespace's name.
+func (ns namespace) reader() role {
+	return role{
+		name: ns.name, account: ns.name + ":app",
+		actions: []string{"secretsmanager:GetSecretValue", "ssm:GetParameters"},
+		on:      []string{"*:secret:" + ns.name + "/*", "*:parameter/" + ns.name + "/*"},
+	}
+}
+
+// assume annotates a ServiceAccount with a role, as IRSA wants it.
+func (ns namespace) assume(account, roleARN string) {
+	ns.t.Helper()
+	ns.apply(object{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": object{
+		"name": account, "annotations": object{"eks.amazonaws.com/role-arn": roleARN},
+	}})
+}
