@@ -24,10 +24,7 @@ import (
 // long, sign-ins too.
 const roundTrip = 20 * time.Millisecond
 
-const (
-	region = "eu-west-3"
-	role   = "arn:aws:iam::" + aws.Account + ":role/shop"
-)
+const role = "arn:aws:iam::" + aws.Account + ":role/shop"
 
 // far is AWS and an API server, both behind TLS, that trust the tokens of an
 // issuer: the strict fake, which checks signatures, trust and permissions.
