@@ -153,7 +153,9 @@ func NewService(p *Provider, build string, timeout time.Duration, o Observer) *S
 func NewServer(s *Service) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(5<<20), // the request.Parse bounds, and their JSON escapes
-		grpc.MaxConcurrentStreams(8192),
+		// More than a node has volumes. What waits beyond it costs the driver's
+		// memory, not this process's.
+		grpc.MaxConcurrentStreams(512),
 	)
 	pb.RegisterCSIDriverProviderServer(g, s)
 	return g

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,10 +51,49 @@ func TestEveryManifestInTheDocumentationIsRight(t *testing.T) {
 	}
 }
 
+// Every policy in the documentation is one that IAM would read.
+func TestEveryPolicyInTheDocumentationParses(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
+	found := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+			var policy struct {
+				Version   string
+				Statement []struct {
+					Sid, Effect                            string
+					Principal, Action, Resource, Condition any
+				}
+			}
+			d := json.NewDecoder(strings.NewReader(m[1]))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&policy); err != nil || policy.Version != "2012-10-17" || len(policy.Statement) == 0 {
+				t.Errorf("%s: %v\n%s", page, err, m[1])
+			}
+			for _, s := range policy.Statement {
+				if s.Effect != "Allow" || s.Action == nil || (s.Principal == nil) == (s.Resource == nil) {
+					t.Errorf("%s: %+v", page, s)
+				}
+			}
+			found++
+		}
+	}
+	if found < 3 {
+		t.Errorf("%d policies only: are they found?", found)
+	}
+}
+
 var markdownLink = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
 
 func TestLinksBetweenPagesLead(t *testing.T) {
-	for _, dir := range []string{"../..", "../../docs", "../../provider/store", "../../provider/store/sops", "../../charts/coffre", "../../manifests/examples"} {
+	for _, dir := range []string{"../..", "../../docs", "../../provider/store", "../../provider/store/sops", "../../provider/store/aws", "../../charts/coffre", "../../manifests/examples"} {
 		pages, _ := filepath.Glob(filepath.Join(dir, "*.md"))
 		for _, page := range pages {
 			text, err := os.ReadFile(page)

@@ -53,6 +53,19 @@ type Settings interface {
 	Check(inline bool) []error
 }
 
+// Patient settings have a default timeout of their own, where the kind's
+// reads may have to wait for their turn.
+type Patient interface {
+	DefaultTimeout() time.Duration
+}
+
+func defaultTimeout(s Settings) time.Duration {
+	if p, ok := s.(Patient); ok {
+		return p.DefaultTimeout()
+	}
+	return DefaultTimeout
+}
+
 // A Kind of store: what a configuration of it may say and how it is opened.
 type Kind struct {
 	Name string

@@ -157,8 +157,8 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 		d.Add(n, strict.Join(at, "kind"), "%.40q is no kind of store; %s", kindName, hint)
 		return nil
 	}
-	c := common{Refresh: Refresh(DefaultRefresh), Timeout: DefaultTimeout}
 	settings := kind.Settings()
+	c := common{Refresh: Refresh(DefaultRefresh), Timeout: defaultTimeout(settings)}
 	before := len(d.Errors)
 	d.Decode(n, at, &c, settings)
 	bad := func(field, format string, args ...any) {
@@ -223,7 +223,7 @@ func NewInline(kind, name string, settings Settings, o InlineOptions) (*Config, 
 	}
 	c := &Config{
 		Name: name, Kind: kind, Inline: true, Prefix: o.Prefix,
-		Refresh: cmp.Or(o.Refresh, DefaultRefresh), Timeout: cmp.Or(o.Timeout, DefaultTimeout),
+		Refresh: cmp.Or(o.Refresh, DefaultRefresh), Timeout: cmp.Or(o.Timeout, defaultTimeout(settings)),
 		Settings: settings,
 	}
 	c.Digest = digest(name, kind, common{Prefix: o.Prefix}, settings)

@@ -3,14 +3,9 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +22,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/program"
 )
 
 // memory is a store that answers at once: what is measured is Coffre.
@@ -44,7 +40,7 @@ type noSettings struct{}
 
 func (*noSettings) Check(bool) []error { return nil }
 
-func serve(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
+func inProcess(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
 	klog.SetLogger(logr.Discard())
 	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
 		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
@@ -107,7 +103,7 @@ func BenchmarkMountCached(b *testing.B) {
 		name     string
 	}{{1, plain, "1-object"}, {1, keyed, "1-object-with-key"}, {50, plain, "50-objects"}, {50, keyed, "50-objects-with-key"}} {
 		b.Run(c.name, func(b *testing.B) {
-			client, _ := serve(b)
+			client, _ := inProcess(b)
 			measure(b, client, request(0, c.objects, c.template))
 		})
 	}
@@ -118,7 +114,7 @@ func BenchmarkMountCached(b *testing.B) {
 func BenchmarkMountWithFullCache(b *testing.B) {
 	for _, entries := range []int{0, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d-entries", entries), func(b *testing.B) {
-			client, _ := serve(b)
+			client, _ := inProcess(b)
 			for first := 0; first < entries; first += 500 {
 				if _, err := client.Mount(context.Background(), request(first+1000, 500, plain)); err != nil {
 					b.Fatal(err)
@@ -132,38 +128,9 @@ func BenchmarkMountWithFullCache(b *testing.B) {
 // BenchmarkIdleMemory is the resident memory of a provider that serves its
 // socket and has nothing to do.
 func BenchmarkIdleMemory(b *testing.B) {
-	program := filepath.Join(b.TempDir(), "coffre")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/coffre")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
-	dir := b.TempDir()
-	var log bytes.Buffer
-	c := exec.Command(program, "serve", "--providers-dir", dir, "--metrics-addr", "127.0.0.1:0")
-	c.Stderr = &log
-	if err := c.Start(); err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = c.Process.Signal(os.Interrupt); _ = c.Wait() }()
-	for range 100 {
-		if conn, err := net.Dial("unix", filepath.Join(dir, "coffre.sock")); err == nil {
-			conn.Close()
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
-	if err != nil {
-		b.Fatal(err, log.String())
-	}
+	p := program.Serve(b, program.Build(b), "coffre", nil, "--metrics-addr", "127.0.0.1:0")
 	for b.Loop() { // one reading is the measurement
 	}
-	for line := range strings.Lines(string(status)) {
-		var kib float64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			b.ReportMetric(kib/1024, "MiB-resident")
-			b.ReportMetric(0, "ns/op")
-		}
-	}
+	b.ReportMetric(p.Memory(b, "VmRSS"), "MiB-resident")
+	b.ReportMetric(0, "ns/op")
 }

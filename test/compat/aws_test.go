@@ -10,20 +10,18 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"github.com/coffre-csi/coffre/test/fakes/aws"
 	"github.com/coffre-csi/coffre/test/fakes/kubernetes"
 	"github.com/coffre-csi/coffre/test/fakes/serve"
+	"github.com/coffre-csi/coffre/test/program"
 )
 
 // awsCase is one fact: a SecretProviderClass, what the clouds held, and what
@@ -54,7 +52,7 @@ type awsExpect struct {
 }
 
 func TestSecretProviderClassesOfTheAWSProviderWorkUnchanged(t *testing.T) {
-	program := build(t)
+	path := program.Build(t)
 	raw, err := os.ReadFile(filepath.Join("testdata", "aws.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,12 +66,12 @@ func TestSecretProviderClassesOfTheAWSProviderWorkUnchanged(t *testing.T) {
 		if err := json.Unmarshal(raw, &c); err != nil {
 			t.Fatal(err)
 		}
-		t.Run(c.Name, func(t *testing.T) { c.run(t, program, raw) })
+		t.Run(c.Name, func(t *testing.T) { c.run(t, path, raw) })
 	}
 }
 
-func (c awsCase) run(t *testing.T, program string, raw json.RawMessage) {
-	n := startNode(t, program)
+func (c awsCase) run(t *testing.T, path string, raw json.RawMessage) {
+	n := startNode(t, path, "aws", aws.Options{AcceptAnyToken: true, DefaultRegion: "us-east-1"})
 	steps := c.Steps
 	if steps == nil {
 		steps = []json.RawMessage{raw}
@@ -156,17 +154,6 @@ type node struct {
 
 const kubeToken = "provider-token"
 
-func build(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "coffre")
-	c := exec.Command("go", "build", "-o", program, "../../cmd/coffre")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return program
-}
-
 func ok[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -179,47 +166,21 @@ func ok[T any](t *testing.T) func(T, error) T {
 
 // startNode starts the fakes and, in the environment that the AWS provider
 // would find there, the program.
-func startNode(t *testing.T, program string) *node {
+func startNode(t *testing.T, path, dialect string, options aws.Options) *node {
 	t.Helper()
-	n := &node{aws: aws.New(aws.Options{AcceptAnyToken: true, DefaultRegion: "us-east-1"}), kube: kubernetes.New()}
+	n := &node{aws: aws.New(options), kube: kubernetes.New()}
 	n.kube.AddUser(kubeToken, "system:serviceaccount:kube-system:coffre", "serviceaccounts", "pods", "nodes")
 	ca := ok[*serve.Authority](t)(serve.NewAuthority())
 	cloud := ok[*serve.Listener](t)(serve.Start("127.0.0.1:0", n.aws, ca))
 	agent := ok[*serve.Listener](t)(serve.Start(agentAddress+":80", n.aws, nil))
 	api := ok[*serve.Listener](t)(serve.Start("127.0.0.1:0", n.kube, ca))
+	for _, l := range []*serve.Listener{cloud, agent, api} {
+		t.Cleanup(l.Close)
+	}
 	dir := t.TempDir()
 	cluster := ok[kubernetes.Files](t)(kubernetes.InCluster(dir, kubeToken, "kube-system", api, ca))
-	sockets := filepath.Join(dir, "s")
-	c := exec.Command(program, "serve", "--providers-dir", sockets, "--dialects", "aws,coffre", "--kubeconfig", cluster.Kubeconfig)
-	c.Env = append([]string{"AWS_ENDPOINT_URL=" + cloud.URL(), "SSL_CERT_FILE=" + filepath.Join(dir, "ca.crt"), "PATH=" + os.Getenv("PATH"), "HOME=" + dir}, cluster.Env...)
-	log := ok[*os.File](t)(os.Create(filepath.Join(dir, "log")))
-	c.Stderr = log
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-		cloud.Close()
-		agent.Close()
-		api.Close()
-		if text, _ := os.ReadFile(log.Name()); t.Failed() {
-			t.Logf("the provider's log:\n%s", text)
-		}
-		log.Close()
-	})
-	socket := filepath.Join(sockets, "aws.sock")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("no socket")
-		}
-	}
-	conn := ok[*grpc.ClientConn](t)(grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost")))
-	t.Cleanup(func() { conn.Close() })
-	n.client = pb.NewCSIDriverProviderClient(conn)
+	env := append([]string{"AWS_ENDPOINT_URL=" + cloud.URL(), "SSL_CERT_FILE=" + filepath.Join(dir, "ca.crt")}, cluster.Env...)
+	n.client = program.Serve(t, path, dialect, env, "--kubeconfig", cluster.Kubeconfig)
 	return n
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -127,17 +126,13 @@ func (r *reader) common() {
 	}
 }
 
-// readTimeout of a read: most of a Mount's own deadline, for a storm of pods
-// under a low quota is paced for longer than any one answer takes.
-const readTimeout = 50 * time.Second
-
 // stores makes the two stores that the objects may stand in, one of each kind,
 // shared by all objects so that each is opened once a Mount.
 func (r *reader) stores(s awsstore.Settings) {
 	var errs []error
-	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, readTimeout)
+	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, 0)
 	if errs == nil {
-		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, readTimeout)
+		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, 0)
 	}
 	for _, err := range errs {
 		r.bad("", "%s", err)

@@ -31,7 +31,7 @@ func (Dialect) Explain(err error) error {
 		case errors.As(e, &query) && errors.As(e, &region):
 			parameter := query.Query.Store.Inline != nil && query.Query.Store.Inline.Kind == awsstore.ParameterStore
 			if parameter && query.Err.Reason == store.NotFound && query.Query.Find == nil {
-				missing, missingIn = append(missing, query.Query.Ref.Name), region.Region
+				missing, missingIn = append(missing, selected(query.Query.Ref)), region.Region
 				continue
 			}
 			lines = append(lines, regional(query, region, parameter))
@@ -70,6 +70,14 @@ func regional(query *cache.QueryError, region *awsstore.RegionError, parameter b
 	default:
 		return fmt.Sprintf(noSecret, name, query.Err)
 	}
+}
+
+// selected is a parameter as AWS names it, with its version or label.
+func selected(ref store.Ref) string {
+	if which := ref.Version + ref.Label; which != "" {
+		return ref.Name + ":" + which
+	}
+	return ref.Name
 }
 
 // split is the single errors of a mount.

@@ -17,7 +17,7 @@ const (
 	attemptsThenNext = 2 // the same, where another region can be asked
 	throttles        = 10
 	throttlesNext    = 3
-	attemptTime      = 10 * time.Second
+	attemptTime      = 6 * time.Second // a region that hangs costs three of them
 	firstBackoff     = 50 * time.Millisecond
 	maxBackoff       = time.Second
 	maxRetryAfter    = 30

@@ -180,8 +180,22 @@ func TestSettingsKeepTheirMeaningThroughYAML(t *testing.T) {
 	a, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-1"}, 0)
 	b, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-2"}, 0)
 	c, _ := Inline(ParameterStore, "x", Settings{Region: "eu-west-1"}, 0)
-	if a.Digest == b.Digest || a.Digest == c.Digest || !a.Inline || a.Timeout != store.DefaultTimeout {
+	if a.Digest == b.Digest || a.Digest == c.Digest || !a.Inline || a.Timeout != a.Settings.(*Settings).DefaultTimeout() {
 		t.Errorf("%+v %+v %+v", a, b, c)
+	}
+}
+
+// A service that throttles is waited for nearly as long as a mount may take,
+// unless the store says otherwise.
+func TestStoresWaitForAThrottledServiceByDefault(t *testing.T) {
+	kinds := newWorld().kinds()
+	for text, want := range map[string]time.Duration{"": 50 * time.Second, "timeout: 5s": 5 * time.Second} {
+		for _, kind := range []string{SecretsManager, ParameterStore} {
+			stores, err := kinds.ParseStores("stores: {x: {kind: " + kind + ", region: eu-west-3, namespaces: [shop], " + text + "}}")
+			if err != nil || stores["x"].Timeout != want {
+				t.Errorf("%s %q: %v %v", kind, text, stores["x"], err)
+			}
+		}
 	}
 }
 

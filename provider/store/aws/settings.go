@@ -36,6 +36,11 @@ type Settings struct {
 
 func newSettings() store.Settings { return &Settings{} }
 
+// DefaultTimeout implements store.Patient: a service that is asked too much is
+// waited for nearly as long as a mount may take (60 s). One that does not
+// answer costs less, the time of its attempts.
+func (*Settings) DefaultTimeout() time.Duration { return 50 * time.Second }
+
 // Grammars, by AWS's reference. A region goes into a host name.
 var (
 	regionName = regexp.MustCompile(`^[a-z]{2,5}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
@@ -144,7 +149,7 @@ func (s *Settings) login() awsauth.Login {
 
 // Inline makes the store of a SecretProviderClass that says in its own way what
 // a store would say. kind is SecretsManager or ParameterStore; the name is what
-// errors, metrics and audit lines show.
+// errors, metrics and audit lines show. A timeout of zero is the kind's own.
 func Inline(kind, name string, s Settings, timeout time.Duration) (*store.Config, []error) {
 	return store.NewInline(kind, name, &s, store.InlineOptions{Timeout: timeout})
 }

@@ -1,0 +1,380 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/kubernetes"
+	"github.com/coffre-csi/coffre/test/fakes/oidc"
+	"github.com/coffre-csi/coffre/test/fakes/serve"
+	"github.com/coffre-csi/coffre/test/program"
+)
+
+// What AWS is far away by, in these benchmarks: every request to it takes so
+// long, sign-ins too.
+const roundTrip = 20 * time.Millisecond
+
+const role = "arn:aws:iam::" + aws.Account + ":role/shop"
+
+// far is AWS and an API server, both behind TLS, that trust the tokens of an
+// issuer: the strict fake, which checks signatures, trust and permissions.
+type far struct {
+	*aws.Server
+	kube   *kubernetes.Server
+	issuer *oidc.Issuer
+	env    []string
+	args   []string
+
+	mu     sync.Mutex
+	tokens map[string]string // by service account
+}
+
+const clusterToken = "provider-token"
+
+// mayBatch and singlesOnly are what the role's policy allows.
+var (
+	mayBatch    = []string{"secretsmanager:GetSecretValue", "secretsmanager:BatchGetSecretValue", "ssm:GetParameters"}
+	singlesOnly = []string{"secretsmanager:GetSecretValue", "ssm:GetParameters"}
+)
+
+func newFar(t testing.TB, actions []string) *far {
+	t.Helper()
+	f := &far{Server: aws.New(aws.Options{DefaultRegion: region}), kube: kubernetes.New(), tokens: map[string]string{}}
+	f.SetLatency("", roundTrip)
+	f.AddRole(aws.Role{ARN: role, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: []aws.Rule{{Actions: actions}}})
+	f.kube.AddUser(clusterToken, "system:serviceaccount:kube-system:coffre", "serviceaccounts")
+	var err error
+	if f.issuer, err = oidc.NewIssuer("https://oidc.example"); err != nil {
+		t.Fatal(err)
+	}
+	f.AddIssuer(f.issuer.URL, f.issuer.Keys())
+	ca, err := serve.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := func(l *serve.Listener, err error) *serve.Listener {
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		return l
+	}
+	cloud, api := listen(serve.Start("127.0.0.1:0", f.Server, ca)), listen(serve.Start("127.0.0.1:0", f.kube, ca))
+	dir := t.TempDir()
+	cluster, err := kubernetes.InCluster(dir, clusterToken, "kube-system", api, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.env = append([]string{"AWS_ENDPOINT_URL=" + cloud.URL(), "SSL_CERT_FILE=" + filepath.Join(dir, "ca.crt")}, cluster.Env...)
+	f.args = []string{"--kubeconfig", cluster.Kubeconfig}
+	return f
+}
+
+// serve starts the program, which knows nothing yet, and forgets the calls.
+func (f *far) serve(t testing.TB, path string) *program.Process {
+	t.Helper()
+	p := program.Serve(t, path, "aws", f.env, f.args...)
+	f.Reset()
+	return p
+}
+
+// pod is one volume of one pod.
+type pod struct{ serviceAccount, name string }
+
+// mount is what the driver asks for the pod.
+func (f *far) mount(p pod, objects string) *pb.MountRequest {
+	f.mu.Lock()
+	token := f.tokens[p.serviceAccount]
+	if token == "" {
+		token = f.issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: p.serviceAccount, Audiences: []string{"sts.amazonaws.com"}})
+		f.tokens[p.serviceAccount] = token
+		f.kube.SetServiceAccount("shop", p.serviceAccount, map[string]string{"eks.amazonaws.com/role-arn": role})
+	}
+	f.mu.Unlock()
+	a, _ := json.Marshal(map[string]string{"region": region, "objects": objects, "secretProviderClass": "class",
+		"csi.storage.k8s.io/pod.name": p.name, "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/pod.uid": "uid-of-" + p.name,
+		"csi.storage.k8s.io/serviceAccount.name":   p.serviceAccount,
+		"csi.storage.k8s.io/serviceAccount.tokens": fmt.Sprintf(`{"sts.amazonaws.com":{"token":%q,"expirationTimestamp":"2099-01-01T00:00:00Z"}}`, token)})
+	return &pb.MountRequest{Attributes: string(a), Secrets: "null", Permission: "420",
+		TargetPath: "/var/lib/kubelet/pods/uid-of-" + p.name + "/volumes/kubernetes.io~csi/v/mount"}
+}
+
+// secrets puts n secrets and lists them as a SecretProviderClass does; first
+// tells one class's from another's.
+func (f *far) secrets(first, n int) string { return f.objects("secretsmanager", first, n) }
+
+// parameters is the same of Parameter Store.
+func (f *far) parameters(first, n int) string { return f.objects("ssmparameter", first, n) }
+
+func (f *far) objects(kind string, first, n int) string {
+	var list strings.Builder
+	for i := first; i < first+n; i++ {
+		name := fmt.Sprintf("prod-%d", i)
+		value := fmt.Sprintf(`{"username":"shop","password":"%08d"}`, i)
+		if kind == "ssmparameter" {
+			f.SetParameterValue(region, name, value)
+		} else {
+			f.SetSecretValue(region, name, value)
+		}
+		fmt.Fprintf(&list, "- {objectName: %s, objectType: %s}\n", name, kind)
+	}
+	return list.String()
+}
+
+// reads are the calls that are not sign-ins.
+func (f *far) reads() int   { return f.Count("") - f.signIns() }
+func (f *far) signIns() int { return f.Count("AssumeRoleWithWebIdentity") }
+
+// all mounts at once, as far as `at once` says, and returns how long each took
+// and how long all did. A mount that fails fails the test.
+func all(t testing.TB, p *program.Process, atOnce int, reqs []*pb.MountRequest) (each []time.Duration, total time.Duration) {
+	t.Helper()
+	each = make([]time.Duration, len(reqs))
+	errs := make([]error, len(reqs))
+	next := make(chan int)
+	var running sync.WaitGroup
+	began := time.Now()
+	for range min(atOnce, len(reqs)) {
+		running.Go(func() {
+			for i := range next {
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+				_, errs[i] = p.Mount(ctx, reqs[i])
+				cancel()
+				each[i] = time.Since(start)
+			}
+		})
+	}
+	for i := range reqs {
+		next <- i
+	}
+	close(next)
+	running.Wait()
+	total = time.Since(began)
+	failed := 0
+	for _, err := range errs {
+		if err != nil {
+			if failed++; failed <= 3 {
+				t.Error(err)
+			}
+		}
+	}
+	if failed > 0 {
+		t.Errorf("%d of %d mounts failed", failed, len(reqs))
+	}
+	slices.Sort(each)
+	return each, total
+}
+
+func median[T any](sorted []T) T { return sorted[len(sorted)/2] }
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// figures gathers what the rounds of one benchmark gave.
+type figures struct {
+	took                []time.Duration
+	reads, signIns, mib []float64
+}
+
+func (f *figures) round(far *far, took time.Duration) {
+	f.took = append(f.took, took)
+	f.reads = append(f.reads, float64(far.reads()))
+	f.signIns = append(f.signIns, float64(far.signIns()))
+}
+
+func (f *figures) report(b *testing.B) {
+	slices.Sort(f.took)
+	slices.Sort(f.reads)
+	slices.Sort(f.signIns)
+	slices.Sort(f.mib)
+	b.ReportMetric(ms(median(f.took)), "ms-median")
+	b.ReportMetric(float64(median(f.took))/float64(roundTrip), "round-trips")
+	b.ReportMetric(median(f.reads), "store-calls")
+	b.ReportMetric(median(f.signIns), "sts-calls")
+	if f.mib != nil {
+		b.ReportMetric(f.mib[len(f.mib)-1], "MiB-peak")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkAWS is one volume after the other: of a program that has just
+// started (cold), of one that knows AWS but not this service account, of
+// another pod of a service account that was served just now, and the republish
+// of a volume, which the dialect reads anew. Target: 50 secrets cold in under
+// five round trips.
+func BenchmarkAWS(b *testing.B) {
+	path := program.Build(b)
+	f := newFar(b, mayBatch)
+	for _, c := range []struct {
+		name, objects string
+	}{
+		{"1-secret", f.secrets(0, 1)}, {"10-secrets", f.secrets(0, 10)}, {"50-secrets", f.secrets(0, 50)}, {"50-parameters", f.parameters(0, 50)},
+	} {
+		b.Run(c.name+"/cold", func(b *testing.B) {
+			var got figures
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				p := f.serve(b, path)
+				req := f.mount(pod{"api", "api-0"}, c.objects)
+				b.StartTimer()
+				_, took := all(b, p, 1, []*pb.MountRequest{req})
+				b.StopTimer()
+				got.round(f, took)
+				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+				p.Stop()
+				b.StartTimer()
+			}
+			got.report(b)
+		})
+		p := f.serve(b, path)
+		warm := func(name string, first pod, next func(i int) pod) {
+			b.Run(c.name+"/"+name, func(b *testing.B) {
+				all(b, p, 1, []*pb.MountRequest{f.mount(first, c.objects)})
+				var got figures
+				for i := 0; b.Loop(); i++ {
+					req := f.mount(next(i), c.objects)
+					f.Reset()
+					_, took := all(b, p, 1, []*pb.MountRequest{req})
+					got.round(f, took)
+				}
+				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+				got.report(b)
+			})
+		}
+		run := 0 // benchmarks begin more than once
+		warm("next-service-account", pod{"first", "first-0"}, func(int) pod { run++; return pod{fmt.Sprintf("sa-%d", run), fmt.Sprintf("pod-%d", run)} })
+		warm("next-pod", pod{"api", "api-0"}, func(i int) pod { return pod{"api", fmt.Sprintf("api-%d", i+1)} })
+		warm("republish", pod{"api", "api-0"}, func(int) pod { return pod{"api", "api-0"} })
+		p.Stop()
+	}
+}
+
+// BenchmarkAWSPodsAtOnce is a Deployment of 60 pods that comes up on a node
+// that has just started: one service account, ten secrets each. Target: under
+// half a second, one sign-in, at most ten reads.
+func BenchmarkAWSPodsAtOnce(b *testing.B) {
+	path := program.Build(b)
+	for name, actions := range map[string][]string{"batch-allowed": mayBatch, "batch-denied": singlesOnly} {
+		b.Run(name, func(b *testing.B) {
+			f := newFar(b, actions)
+			var got figures
+			for b.Loop() {
+				b.StopTimer()
+				p := f.serve(b, path)
+				reqs := f.deployment("api", 60, f.secrets(0, 10))
+				b.StartTimer()
+				_, took := all(b, p, len(reqs), reqs)
+				b.StopTimer()
+				got.round(f, took)
+				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+				p.Stop()
+				b.StartTimer()
+			}
+			got.report(b)
+		})
+	}
+}
+
+// deployment is pods of one service account that mount the same objects.
+func (f *far) deployment(serviceAccount string, pods int, objects string) []*pb.MountRequest {
+	var reqs []*pb.MountRequest
+	for i := range pods {
+		reqs = append(reqs, f.mount(pod{serviceAccount, fmt.Sprintf("%s-%d", serviceAccount, i)}, objects))
+	}
+	return reqs
+}
+
+// BenchmarkAWSMemory is 2,000 mounts of five secrets each, at once as far as
+// the benchmark's name says: of one service account, and of 200 with ten pods
+// each. Target: under 64 MiB at the peak.
+func BenchmarkAWSMemory(b *testing.B) {
+	path := program.Build(b)
+	for _, c := range []struct{ accounts, atOnce int }{{1, 100}, {200, 100}, {2000, 100}, {200, 2000}} {
+		b.Run(fmt.Sprintf("%d-service-accounts-%d-at-once", c.accounts, c.atOnce), func(b *testing.B) {
+			f := newFar(b, mayBatch)
+			f.SetLatency("", 5*time.Millisecond)
+			var reqs []*pb.MountRequest
+			for i := range c.accounts {
+				reqs = append(reqs, f.deployment(fmt.Sprintf("sa-%d", i), 2000/c.accounts, f.secrets(5*i, 5))...)
+			}
+			var got figures
+			for range b.N {
+				p := f.serve(b, path)
+				_, took := all(b, p, c.atOnce, reqs)
+				got.round(f, took)
+				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+				b.ReportMetric(p.Memory(b, "VmRSS"), "MiB-after")
+				p.Stop()
+			}
+			got.report(b)
+		})
+	}
+}
+
+// BenchmarkAWSThrottling is 200 pods, each with a service account and ten
+// secrets of its own, at once, where AWS lets 100 reads a second through.
+// Target: all succeed, with at most 1.3 times the calls that it takes.
+func BenchmarkAWSThrottling(b *testing.B) {
+	path := program.Build(b)
+	for _, c := range throttlings {
+		b.Run(c.name, func(b *testing.B) {
+			var got figures
+			var ratio float64
+			for range b.N {
+				f := newFar(b, c.actions)
+				p := f.serve(b, path)
+				took := c.run(b, f, p, 200)
+				got.round(f, took)
+				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+				ratio = max(ratio, float64(f.reads())/float64(f.needed()))
+				p.Stop()
+			}
+			got.report(b)
+			b.ReportMetric(ratio, "calls/needed")
+		})
+	}
+}
+
+type throttling struct {
+	name    string
+	actions []string
+	account func(i int) string
+}
+
+var throttlings = []throttling{
+	{"batch-allowed", mayBatch, func(int) string { return "api" }},
+	{"batch-allowed-200-service-accounts", mayBatch, func(i int) string { return fmt.Sprintf("sa-%d", i) }},
+	{"batch-denied", singlesOnly, func(int) string { return "api" }},
+	{"batch-denied-200-service-accounts", singlesOnly, func(i int) string { return fmt.Sprintf("sa-%d", i) }},
+}
+
+func (c throttling) run(t testing.TB, f *far, p *program.Process, mounts int) time.Duration {
+	var reqs []*pb.MountRequest
+	for i := range mounts {
+		reqs = append(reqs, f.mount(pod{c.account(i), fmt.Sprintf("pod-%d", i)}, f.secrets(10*i, 10)))
+	}
+	f.SetLimit(aws.Limit{Service: aws.SecretsManager, PerSecond: 100, Burst: 100})
+	_, took := all(t, p, mounts, reqs)
+	return took
+}
+
+// needed is how many of the calls got an answer that was of use.
+func (f *far) needed() int {
+	n := 0
+	for _, c := range f.Calls() {
+		if c.Service != aws.STS && c.Status == 200 {
+			n++
+		}
+	}
+	return n
+}
