@@ -108,6 +108,12 @@ func (b *batch) run() {
 		return
 	}
 	defer gate.Leave()
+	if limit := c.pacer(from); limit != nil {
+		if err := limit.Wait(queue); err != nil {
+			b.fail(&store.Error{Reason: store.Throttled, Text: fmt.Sprintf("no turn within %s: its rateLimit of %d a second is used up", longestQueue, from.config.RateLimit), Cause: err})
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), from.config.Timeout)
 	defer cancel()
 	b.read(ctx)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/plan"
@@ -54,6 +56,7 @@ type Cache struct {
 	calls    map[key]*call
 	open     map[batchKey]*batch // that others may still join
 	gates    map[string]*fair.Gate
+	limits   map[string]*rate.Limiter
 	breakers map[string]*breaker
 	forced   times // when each forceRefresh text was first seen
 	forgot   bool  // something was forgotten since the cache was last saved
@@ -75,7 +78,7 @@ func New(stores Stores, opts Options) *Cache {
 		opts.Now = time.Now
 	}
 	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes),
-		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{}, breakers: map[string]*breaker{},
+		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{}, limits: map[string]*rate.Limiter{}, breakers: map[string]*breaker{},
 		forced: newTimes(), mounted: newTimes()}
 }
 

@@ -3,6 +3,8 @@ package cache
 import (
 	"errors"
 
+	"golang.org/x/time/rate"
+
 	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -29,6 +31,22 @@ func (c *Cache) gate(o *opened) *fair.Gate {
 		c.gates[place(o)] = g
 	}
 	return g
+}
+
+// pacer holds to a store's rateLimit; nil where it has none.
+func (c *Cache) pacer(o *opened) *rate.Limiter {
+	n := o.config.RateLimit
+	if n == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.limits[place(o)]
+	if l == nil || l.Burst() != n { // new, or edited
+		l = rate.NewLimiter(rate.Limit(n), n)
+		c.limits[place(o)] = l
+	}
+	return l
 }
 
 // breaker of a store, for one namespace. The caller locks.

@@ -77,7 +77,7 @@ func (c *Cache) Turn(ctx context.Context) {
 	for _, item := range c.entries.items {
 		e := item.Value.(*entry)
 		switch {
-		case e.abandoned(now):
+		case e.abandoned(now) || e.fetched.After(now): // or the clock went back
 			c.entries.remove(e.key)
 		case !e.busy && e.due(now):
 			e.busy = true

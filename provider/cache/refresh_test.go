@@ -363,3 +363,24 @@ func kept(c *Cache) int {
 	defer c.mu.Unlock()
 	return len(c.entries.items)
 }
+
+func TestAStoresRateLimitIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.config.RateLimit = 10
+		c := New(w, Options{})
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: fmt.Sprint(i)}, ask("a")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); w.calls() != 100 || took < 8900*time.Millisecond || took > 10*time.Second {
+			t.Errorf("%d calls in %s at 10 a second with a burst of 10", w.calls(), took)
+		}
+	})
+}

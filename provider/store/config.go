@@ -33,6 +33,9 @@ type Config struct {
 	Refresh  time.Duration // how old a value may get
 	MaxStale time.Duration // how long the last good value may stand in; 0 = never
 	Timeout  time.Duration // of one Fetch
+	// RateLimit is how many Fetches and Lists a second this node may make, with
+	// a burst of a second's worth; 0 for as many as the store takes.
+	RateLimit int
 
 	// Settings are the kind's own fields: what its Kind.Settings made, decoded
 	// and checked.

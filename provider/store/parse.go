@@ -50,6 +50,7 @@ type common struct {
 	Refresh    Refresh       `yaml:"refresh"`
 	MaxStale   time.Duration `yaml:"maxStale"`
 	Timeout    time.Duration `yaml:"timeout"`
+	RateLimit  int           `yaml:"rateLimit"`
 }
 
 // maxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
@@ -172,6 +173,9 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 	if c.Timeout < time.Second || c.Timeout > maxTimeout {
 		bad("timeout", "must be from 1s to %s", maxTimeout)
 	}
+	if c.RateLimit < 0 {
+		bad("rateLimit", "must be a number of requests a second")
+	}
 	if inline {
 		if c.Namespaces != nil {
 			bad("namespaces", "cannot stand in an inline store: it belongs to the pod that mounts it")
@@ -202,7 +206,7 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 	return &Config{
 		Name: name, Kind: kind.Name, Inline: inline,
 		Namespaces: c.Namespaces, ProviderIdentity: c.Identity == "provider",
-		Prefix: c.Prefix, Refresh: time.Duration(c.Refresh), MaxStale: c.MaxStale, Timeout: c.Timeout,
+		Prefix: c.Prefix, Refresh: time.Duration(c.Refresh), MaxStale: c.MaxStale, Timeout: c.Timeout, RateLimit: c.RateLimit,
 		Settings: settings, Digest: digest(name, kind.Name, c, settings),
 	}
 }

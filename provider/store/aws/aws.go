@@ -370,11 +370,16 @@ func together(errs []*store.Error) *store.Error {
 	texts := make([]string, len(errs))
 	causes := make([]error, len(errs))
 	// The first region did not answer, or no other would have been asked: what
-	// another says is missing there may well be in the first.
+	// another says is missing there may well be in the first. But an identity
+	// is the same in every region, and one that is denied in any must not get
+	// the last good value.
 	reason := store.Throttled
 	for i, e := range errs {
 		texts[i], causes[i] = e.Text, e
-		if e.Reason != store.Throttled {
+		switch {
+		case e.Reason == store.Denied:
+			reason = store.Denied
+		case e.Reason != store.Throttled && reason != store.Denied:
 			reason = store.Unavailable
 		}
 	}

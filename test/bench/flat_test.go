@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/klog/v2"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/dialect/coffre"
+	"github.com/coffre-csi/coffre/provider/failures"
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// TestGoroutinesAndMemoryAreFlatAfterManyMounts mounts 100,000 times, each
+// fifth in vain, with ever new pods, service accounts, classes and
+// forceRefresh texts, and looks at what is left after a fifth and at the end.
+func TestGoroutinesAndMemoryAreFlatAfterManyMounts(t *testing.T) {
+	const mounts, at = 100_000, 20_000
+	klog.SetLogger(logr.Discard())
+	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
+		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
+	set := store.NewSet(kinds)
+	if err := set.Load(`stores: {memory: {kind: memory, namespaces: ["*"], refresh: 1h}}`); err != nil {
+		t.Fatal(err)
+	}
+	metrics := provider.NewMetrics("flat")
+	secrets := cache.New(set, cache.Options{MaxEntries: 2000, MaxBytes: 4 << 20, Metrics: metrics, Gather: -1})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go secrets.Run(ctx, nil)
+	socket, err := provider.Listen(t.TempDir(), "coffre")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre"), Failures: failures.New(failures.Options{Metrics: metrics})}
+	g := provider.NewServer(provider.NewService(p, "flat", time.Minute, metrics))
+	go g.Serve(socket)
+	defer g.Stop()
+	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := pb.NewCSIDriverProviderClient(conn)
+
+	one := func(i int) error {
+		objects := fmt.Sprintf("[{name: s%d, key: password, file: f}, {name: s%d, file: g}]", i, i+1)
+		if i%5 == 0 {
+			objects = fmt.Sprintf("[{name: s%d, key: nope%d, file: f}]", i, i)
+		}
+		a, _ := json.Marshal(map[string]string{"store": "memory", "objects": objects, "secretProviderClass": fmt.Sprint("class-", i%7000), "forceRefresh": fmt.Sprint(i),
+			"csi.storage.k8s.io/pod.name": fmt.Sprint("pod-", i), "csi.storage.k8s.io/pod.uid": fmt.Sprint(i), "csi.storage.k8s.io/pod.namespace": fmt.Sprint("ns-", i%40), "csi.storage.k8s.io/serviceAccount.name": fmt.Sprint("sa-", i%900)})
+		_, err := client.Mount(t.Context(), &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"})
+		if (err != nil) != (i%5 == 0) {
+			return fmt.Errorf("mount %d: %v", i, err)
+		}
+		return nil
+	}
+	measure := func() (goroutines int, heap uint64) {
+		secrets.Wait()
+		for range 3 {
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return runtime.NumGoroutine(), m.HeapAlloc
+	}
+	run := func(from, to int) {
+		var all sync.WaitGroup
+		for w := range 4 {
+			all.Go(func() {
+				for i := from + w; i < to; i += 4 {
+					if err := one(i); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+	run(0, at)
+	goroutines, heap := measure()
+	run(at, mounts)
+	goroutinesAfter, heapAfter := measure()
+	t.Logf("after %d mounts: %d goroutines, %.1f MiB; after %d: %d goroutines, %.1f MiB", at, goroutines, float64(heap)/(1<<20), mounts, goroutinesAfter, float64(heapAfter)/(1<<20))
+	if goroutinesAfter > goroutines+5 {
+		t.Errorf("goroutines went from %d to %d", goroutines, goroutinesAfter)
+	}
+	if heapAfter > heap+heap/5+(1<<20) {
+		t.Errorf("the heap went from %d to %d bytes", heap, heapAfter)
+	}
+}
