@@ -28,6 +28,8 @@ var switches = []struct{ value, set, want string }{
 	{"mountTimeout", "30s", "- --mount-timeout=30s\n"},
 	{"cache.maxBytes", "67108864", "- --cache-max-bytes=67108864\n"},
 	{"cache.maxEntries", "5000000", "- --cache-max-entries=5000000\n"},
+	{"cache.persist.enabled", "true", "- --cache-persist=/var/cache/coffre\n"},
+	{"cache.persist.hostPath", "/run/secrets/coffre", "path: /run/secrets/coffre\n"},
 	{"rbac.serviceAccountAnnotations.enabled", "true", "resources: [serviceaccounts]"},
 	{"rbac.nodes.enabled", "true", "resources: [nodes]"},
 	{"events.enabled", "true", "- --events\n"},
@@ -77,6 +79,7 @@ const sixtyFour = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc
 // What a value needs beside it to mean anything.
 var beside = map[string]string{
 	"dialects.coffre.enabled":         "dialects: {aws: {enabled: true}}",
+	"cache.persist.hostPath":          "cache: {persist: {enabled: true}}",
 	"metrics.serviceMonitor.interval": "metrics: {serviceMonitor: {enabled: true}}",
 	"metrics.serviceMonitor.labels":   "metrics: {serviceMonitor: {enabled: true}}",
 

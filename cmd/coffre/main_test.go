@@ -381,3 +381,40 @@ func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
 		t.Error("sockets are left behind:", left)
 	}
 }
+
+func TestPodsStartFromTheKeptCacheWhileTheStoreIsGone(t *testing.T) {
+	key := sopstest.NewKey(t)
+	document := write(t, "doc.yaml", sopstest.Encrypt(t, "yaml", plaintext, key.Public))
+	keyFile := write(t, "age.key", key.Secret)
+	stores := write(t, "stores.yaml", "stores: {docs: {kind: sops, namespaces: [shop], refresh: 1s, maxStale: 1h, file: "+document+", ageKeyFile: "+keyFile+"}}\n")
+	manifest := write(t, "m.yaml", "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata: {name: mysql, namespace: shop}\nspec:\n  provider: coffre\n  parameters:\n    store: docs\n    objects: \"[{name: prod/mysql, key: password, file: database-password}]\"\n")
+	kept, err := os.MkdirTemp("/dev/shm", "coffre-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(kept)
+	dir := t.TempDir()
+	p := startServe(t, dir, "--stores", stores, "--cache-persist", kept)
+	mount := func() (int, string) {
+		status, text, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", filepath.Join(t.TempDir(), "v"))
+		return status, text + errs
+	}
+	if status, text := mount(); status != 0 {
+		t.Fatal(text)
+	}
+	_ = p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Fatal(err, p.text())
+	}
+	if err := os.Remove(document); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // older than its refresh
+	next := startServe(t, dir, "--stores", stores, "--cache-persist", kept)
+	next.until(t, `"cache restored" .* entries=1`)
+	status, text := mount()
+	if status != 0 {
+		t.Error(text)
+	}
+	next.until(t, `audit: delivered.* stale"`)
+}
