@@ -5,7 +5,6 @@
 SHELL := /bin/bash
 
 include build/Makefile.inc
-include test/e2e/Makefile.inc
 
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
@@ -34,10 +33,14 @@ unit: ## vet and test every package
 race: ## the same tests under the race detector; needs a C compiler
 	go test -race -timeout 20m ./...
 
+.PHONY: e2e
+e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBECONFIG
+	test/e2e/run
+
 # Every parser that a tenant can reach. FUZZTIME=5m for a longer look.
 FUZZTIME ?= 10s
 FUZZ = provider:FuzzMount provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan \
-	provider/render:FuzzFormats provider/render:FuzzFiles provider/template:FuzzTemplate provider/store/sops:FuzzDocument
+	provider/render:FuzzFormats provider/render:FuzzFiles provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser that a tenant can reach, FUZZTIME each

@@ -171,7 +171,8 @@ func TestNoAnswerLeavesAPodWithAnEmptyVolume(t *testing.T) {
 		"[{name: huge}]": codes.InvalidArgument, "[{name: a, key: x}]": codes.InvalidArgument, "[{nam: a}]": codes.InvalidArgument,
 		"[{name: a, store: other}]": codes.FailedPrecondition,
 	} {
-		_, err := client.Mount(t.Context(), mountRequest(objects))
+		fresh, _ := start(t, s, nil) // whose breaker has seen nothing yet
+		_, err := fresh.Mount(t.Context(), mountRequest(objects))
 		if status.Code(err) != want {
 			t.Errorf("%s: %v, want %s", objects, err, want)
 		}

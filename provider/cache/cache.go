@@ -83,23 +83,13 @@ func New(stores Stores, opts Options) *Cache {
 }
 
 // Errors are the queries of one Get that failed, each a *store.Error inside a
-// *QueryError, in the order of the queries.
+// *plan.QueryError, in the order of the queries.
 type Errors []error
 
 func (es Errors) Error() string { return joinLines(es) }
 
 // Unwrap gives the single errors.
 func (es Errors) Unwrap() []error { return es }
-
-// QueryError is one query that failed.
-type QueryError struct {
-	Field string
-	Query plan.Query
-	Err   *store.Error
-}
-
-func (e *QueryError) Error() string { return e.Err.Error() }
-func (e *QueryError) Unwrap() error { return e.Err }
 
 // Get answers all queries, or says of every one that failed why. An optional
 // query for a missing secret is answered with nothing found.
@@ -392,7 +382,7 @@ func (r *round) queryError(q plan.Query, from *opened, err error) error {
 	if e.Store == "" {
 		e.Store = from.config.Name
 	}
-	return &QueryError{Field: q.Field, Query: q, Err: &e}
+	return &plan.QueryError{Field: q.Field, Query: q, Err: &e}
 }
 
 func asStoreError(err error) *store.Error {

@@ -483,7 +483,7 @@ func TestCacheStaysWithinItsBounds(t *testing.T) {
 }
 
 func TestErrorsUnwrapToTheirReasons(t *testing.T) {
-	err := error(Errors{&QueryError{Err: store.Errorf(store.NotFound, "x")}})
+	err := error(Errors{&plan.QueryError{Err: store.Errorf(store.NotFound, "x")}})
 	if e := new(store.Error); !errors.As(err, &e) || e.Reason != store.NotFound {
 		t.Error(err)
 	}

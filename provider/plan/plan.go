@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coffre-csi/coffre/provider/jmespath"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/template"
 )
@@ -103,8 +104,9 @@ type Output struct {
 	File string
 	Mode int32 // permission bits
 
-	Key      string // one key of the value
-	JMESPath string // the text that a JMESPath expression selects from the value
+	Key string // one key of the value
+	// JMESPath selects text from the value.
+	JMESPath *jmespath.Expression
 	// NonString allows a JMESPath result that is no text, written as JSON.
 	NonString bool
 	Keys      *Keys // several keys, one file each
@@ -131,7 +133,9 @@ func (o Output) Shape() string {
 		}
 	}
 	add("key", o.Key)
-	add("jmespath", o.JMESPath)
+	if o.JMESPath != nil {
+		add("jmespath", o.JMESPath.String())
+	}
 	add("decode", string(o.Decode))
 	add("format", string(o.Format))
 	if o.Keys != nil {

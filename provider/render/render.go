@@ -67,21 +67,6 @@ func (es Errors) Error() string {
 
 func (es Errors) Unwrap() []error { return es }
 
-// ObjectError is an object that could not be rendered.
-type ObjectError struct {
-	Field string    // objects[2]
-	Store string    // of its secret
-	Ref   store.Ref // its secret
-	Text  string
-}
-
-func (e *ObjectError) Error() string {
-	if e.Ref.Name == "" {
-		return e.Field + ": " + e.Text
-	}
-	return fmt.Sprintf("%s: %s: %s: %s", e.Field, e.Store, e.Ref, e.Text)
-}
-
 type renderer struct {
 	files  []File
 	owners []string // the object of each file
@@ -92,7 +77,7 @@ type renderer struct {
 // once from all sources for a template.
 func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	fail := func(at plan.Found, format string, args ...any) {
-		r.errors = append(r.errors, &ObjectError{Field: o.Field, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
+		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
 	}
 	if o.Output.Template != nil {
 		if file, err := templated(o, answers); err != nil {
@@ -121,8 +106,8 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 func (r *renderer) add(o plan.Object, f File) {
 	f.Mode = o.Output.Mode
 	f.ID = cmp.Or(o.Output.ID, f.Path)
-	if reason := PathFault(f.Path); reason != "" {
-		r.errors = append(r.errors, &ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
+	if reason := plan.PathFault(f.Path); reason != "" {
+		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
 		return
 	}
 	r.files = append(r.files, f)
@@ -178,8 +163,8 @@ func parts(o plan.Object, found plan.Found) ([]part, error) {
 		}
 		text, err := write(out.Format, doc, out.Decode)
 		return []part{{found.Ref.Name, text}}, err
-	case out.JMESPath != "":
-		text, err := searchJMESPath(out.JMESPath, value, out.NonString)
+	case out.JMESPath != nil:
+		text, err := out.JMESPath.Search(value, out.NonString)
 		if err != nil {
 			return nil, err
 		}

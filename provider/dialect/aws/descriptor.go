@@ -9,8 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 
+	"github.com/coffre-csi/coffre/provider/jmespath"
 	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/render"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -40,6 +40,8 @@ type jmesEntry struct {
 
 	AllowNonString bool   `json:"allowNonString"` // a result that is no text is written as JSON
 	Decode         string `json:"decode"`
+
+	compiled *jmespath.Expression // by check
 }
 
 type failover struct {
@@ -84,11 +86,13 @@ func (d *descriptor) check(r *reader, field string) {
 	d.checkFailover(r, bad)
 	for i, j := range d.JMESPath {
 		at := fmt.Sprintf("jmesPath[%d]", i)
-		switch err := render.CheckJMESPath(j.Path); {
+		switch compiled, err := jmespath.Parse(j.Path); {
 		case j.Path == "":
 			bad("Path must be specified for JMES object")
 		case err != nil:
 			bad("%s: path %.80q %s", at, j.Path, err)
+		default:
+			d.JMESPath[i].compiled = compiled
 		}
 		if j.ObjectAlias == "" {
 			bad("Object alias must be specified for JMES object")
@@ -248,7 +252,7 @@ func fileFault(translation, alias, name string) string {
 	case len(path.Base(file)) > longestName:
 		return fmt.Sprintf("%.40q…: file name too long: %d bytes are over %d", shown, len(path.Base(file)), longestName)
 	}
-	if reason := render.PathFault(file); reason != "" {
+	if reason := plan.PathFault(file); reason != "" {
 		return fmt.Sprintf("%.120q %s", file, reason)
 	}
 	return ""

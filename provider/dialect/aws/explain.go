@@ -7,8 +7,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"github.com/coffre-csi/coffre/provider/cache"
-	"github.com/coffre-csi/coffre/provider/render"
+	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 )
@@ -26,7 +25,7 @@ func (Dialect) Explain(err error) error {
 	var missing []string // parameters, by region
 	var missingIn string
 	for _, e := range split(err) {
-		query, object, region := new(cache.QueryError), new(render.ObjectError), new(awsstore.RegionError)
+		query, object, region := new(plan.QueryError), new(plan.ObjectError), new(awsstore.RegionError)
 		switch {
 		case errors.As(e, &query) && errors.As(e, &region):
 			parameter := query.Query.Store.Inline != nil && query.Query.Store.Inline.Kind == awsstore.ParameterStore
@@ -53,7 +52,7 @@ func (Dialect) Explain(err error) error {
 
 // regional words one object's failure. An error that the service's model knows
 // as the caller's was fatal at once; anything else was tried in every region.
-func regional(query *cache.QueryError, region *awsstore.RegionError, parameter bool) string {
+func regional(query *plan.QueryError, region *awsstore.RegionError, parameter bool) string {
 	name := query.Query.Ref.Name
 	if query.Query.Find != nil {
 		name = query.Query.Find.Prefix + query.Query.Find.Regexp

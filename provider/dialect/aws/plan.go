@@ -31,7 +31,7 @@ func (d *descriptor) plan(r *reader, field string) []plan.Object {
 	objects := []plan.Object{main}
 	for _, j := range d.JMESPath {
 		objects = append(objects, plan.Object{Field: field, Sources: []plan.Source{source}, Output: plan.Output{
-			File: fileName(r.translation, j.ObjectAlias, ""), Mode: permission(mode, j.FilePermission), JMESPath: j.Path,
+			File: fileName(r.translation, j.ObjectAlias, ""), Mode: permission(mode, j.FilePermission), JMESPath: j.compiled,
 			NonString: j.AllowNonString, Decode: plan.Decoding(j.Decode), StoreVersion: true,
 		}})
 	}

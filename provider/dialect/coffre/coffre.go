@@ -16,7 +16,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/render"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/strict"
@@ -292,21 +291,21 @@ func file(o object, several bool, bad func(string, string, ...any)) string {
 		folder, isFolder := strings.CutSuffix(o.File, "/")
 		if o.File != "" && !isFolder {
 			bad("file", "%.120q must end in /: this object makes several files", o.File)
-		} else if reason := render.PathFault(folder); o.File != "" && reason != "" {
+		} else if reason := plan.PathFault(folder); o.File != "" && reason != "" {
 			bad("file", "%.120q %s", o.File, reason)
 		}
 		return o.File
 	case o.File != "":
 		if strings.HasSuffix(o.File, "/") {
 			bad("file", "%.120q is a folder, and this object makes one file", o.File)
-		} else if reason := render.PathFault(o.File); reason != "" {
+		} else if reason := plan.PathFault(o.File); reason != "" {
 			bad("file", "%.120q %s", o.File, reason)
 		}
 		return o.File
 	case o.Name == "" && len(o.Secrets) == 0: // said already
 	case o.Name == "":
 		bad("file", "is missing: a template that draws on several secrets needs its file named")
-	case strings.Contains(o.Name, "/") || render.PathFault(o.Name) != "":
+	case strings.Contains(o.Name, "/") || plan.PathFault(o.Name) != "":
 		bad("file", "is missing, and %.120q cannot be the file's name", o.Name)
 	}
 	return o.Name

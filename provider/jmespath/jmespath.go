@@ -1,4 +1,7 @@
-package render
+// Package jmespath selects text from JSON by a tenant's JMESPath expression
+// without letting it hurt the node: expressions are bounded before any value is
+// read, the library's panics are errors, and no error shows a part of a value.
+package jmespath
 
 import (
 	"encoding/json"
@@ -9,23 +12,35 @@ import (
 	"github.com/jmespath/go-jmespath"
 )
 
+// Expression is an expression that is within the bounds. It prints as its text.
+type Expression struct {
+	text     string
+	compiled *jmespath.JMESPath
+}
+
+// String is the expression's text.
+func (e *Expression) String() string { return e.text }
+
 // Bounds of a JMESPath expression. Each comma of a multi-select may double
 // what comes after it ([@,@]), so that their number bounds the growth.
 const (
-	maxJMESPath       = 1024
-	maxJMESPathCommas = 8
+	maxLength = 1024
+	maxCommas = 8
 )
 
-// CheckJMESPath says what is wrong with an expression before any value is read.
-func CheckJMESPath(expression string) error {
-	if len(expression) > maxJMESPath {
-		return fmt.Errorf("is %d bytes; the limit is %d", len(expression), maxJMESPath)
+// Parse checks an expression.
+func Parse(text string) (*Expression, error) {
+	if len(text) > maxLength {
+		return nil, fmt.Errorf("is %d bytes; the limit is %d", len(text), maxLength)
 	}
-	if n := commasOutsideQuotes(expression); n > maxJMESPathCommas {
-		return fmt.Errorf("has %d commas; the limit is %d", n, maxJMESPathCommas)
+	if n := commasOutsideQuotes(text); n > maxCommas {
+		return nil, fmt.Errorf("has %d commas; the limit is %d", n, maxCommas)
 	}
-	_, err := compileJMESPath(expression)
-	return err
+	compiled, err := compile(text)
+	if err != nil {
+		return nil, err
+	}
+	return &Expression{text, compiled}, nil
 }
 
 func commasOutsideQuotes(s string) int {
@@ -48,50 +63,46 @@ func commasOutsideQuotes(s string) int {
 	return commas
 }
 
-// compileJMESPath compiles; the library panics on some expressions.
-func compileJMESPath(expression string) (compiled *jmespath.JMESPath, err error) {
+// compile compiles; the library panics on some expressions.
+func compile(text string) (compiled *jmespath.JMESPath, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errors.New("is no JMESPath expression")
 		}
 	}()
-	compiled, err = jmespath.Compile(expression)
+	compiled, err = jmespath.Compile(text)
 	if err != nil {
 		return nil, fmt.Errorf("is no JMESPath expression: %s", strings.TrimPrefix(err.Error(), "SyntaxError: "))
 	}
 	return compiled, nil
 }
 
-// searchJMESPath is the text that an expression selects from a JSON value. A
-// result that is no text is an error unless nonString allows it; it is then
-// written as JSON. Errors name the kind of the result, never the result.
-func searchJMESPath(expression string, value []byte, nonString bool) (text []byte, err error) {
+// Search is the text that the expression selects from a JSON value. A result
+// that is no text is an error unless nonString allows it; it is then written as
+// JSON. Errors name the kind of the result, never the result.
+func (e *Expression) Search(value []byte, nonString bool) ([]byte, error) {
 	var data any
 	if err := json.Unmarshal(value, &data); err != nil {
 		return nil, errors.New("is no JSON, which jmesPath reads")
 	}
-	compiled, err := compileJMESPath(expression)
-	if err != nil {
-		return nil, err
-	}
-	result, err := evaluate(compiled, data)
+	result, err := evaluate(e.compiled, data)
 	switch r := result.(type) {
 	case nil:
 		if err == nil {
 			err = errors.New("selects nothing")
 		}
-		return nil, fmt.Errorf("jmesPath %q %w", shorten(expression), err)
+		return nil, fmt.Errorf("jmesPath %.120q %w", e.text, err)
 	case string:
 		return []byte(r), nil
 	case float64:
 		// A number that a float cannot hold would be written wrong, and
 		// nobody would know.
 		if const53 := float64(1 << 53); r >= const53 || r <= -const53 {
-			return nil, fmt.Errorf("jmesPath %q selects a number too large to be exact; store it as text", shorten(expression))
+			return nil, fmt.Errorf("jmesPath %.120q selects a number too large to be exact; store it as text", e.text)
 		}
 	}
 	if !nonString {
-		return nil, fmt.Errorf("jmesPath %q selects %s, not text; set allowNonString: true for its JSON, or use to_string()", shorten(expression), jsonKind(result))
+		return nil, fmt.Errorf("jmesPath %.120q selects %s, not text; set allowNonString: true for its JSON, or use to_string()", e.text, jsonKind(result))
 	}
 	return json.Marshal(result)
 }

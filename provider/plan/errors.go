@@ -1,0 +1,32 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/coffre-csi/coffre/provider/store"
+)
+
+// QueryError is one query that failed.
+type QueryError struct {
+	Field string
+	Query Query
+	Err   *store.Error
+}
+
+func (e *QueryError) Error() string { return e.Err.Error() }
+func (e *QueryError) Unwrap() error { return e.Err }
+
+// ObjectError is an object that could not be rendered.
+type ObjectError struct {
+	Field string    // objects[2]
+	Store string    // of its secret
+	Ref   store.Ref // its secret
+	Text  string
+}
+
+func (e *ObjectError) Error() string {
+	if e.Ref.Name == "" {
+		return e.Field + ": " + e.Text
+	}
+	return fmt.Sprintf("%s: %s: %s: %s", e.Field, e.Store, e.Ref, e.Text)
+}
