@@ -39,7 +39,7 @@ e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBEC
 
 # Every parser that a tenant can reach. FUZZTIME=5m for a longer look.
 FUZZTIME ?= 10s
-FUZZ = provider:FuzzMount provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan \
+FUZZ = provider:FuzzMount provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan \
 	provider/render:FuzzFormats provider/render:FuzzFiles provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
 
 .PHONY: fuzz
