@@ -1,26 +1,15 @@
 package bench
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/go-logr/logr"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
-	"github.com/coffre-csi/coffre/auth"
-	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
-	"github.com/coffre-csi/coffre/provider/dialect/coffre"
-	"github.com/coffre-csi/coffre/provider/failures"
-	"github.com/coffre-csi/coffre/provider/store"
 )
 
 // TestGoroutinesAndMemoryAreFlatAfterManyMounts mounts 100,000 times, each
@@ -28,33 +17,7 @@ import (
 // forceRefresh texts, and looks at what is left after a fifth and at the end.
 func TestGoroutinesAndMemoryAreFlatAfterManyMounts(t *testing.T) {
 	const mounts, at = 100_000, 20_000
-	klog.SetLogger(logr.Discard())
-	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
-		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
-	set := store.NewSet(kinds)
-	if err := set.Load(`stores: {memory: {kind: memory, namespaces: ["*"], refresh: 1h}}`); err != nil {
-		t.Fatal(err)
-	}
-	metrics := provider.NewMetrics("flat")
-	secrets := cache.New(set, cache.Options{MaxEntries: 2000, MaxBytes: 4 << 20, Metrics: metrics, Gather: -1})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go secrets.Run(ctx, nil)
-	socket, err := provider.Listen(t.TempDir(), "coffre")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre"), Failures: failures.New(failures.Options{Metrics: metrics})}
-	g := provider.NewServer(provider.NewService(p, "flat", time.Minute, metrics))
-	go g.Serve(socket)
-	defer g.Stop()
-	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := pb.NewCSIDriverProviderClient(conn)
-
+	client, secrets := inProcess(t, cache.Options{MaxEntries: 2000, MaxBytes: 4 << 20, Gather: -1})
 	one := func(i int) error {
 		objects := fmt.Sprintf("[{name: s%d, key: password, file: f}, {name: s%d, file: g}]", i, i+1)
 		if i%5 == 0 {

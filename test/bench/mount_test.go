@@ -21,6 +21,7 @@ import (
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/test/program"
 )
@@ -40,7 +41,9 @@ type noSettings struct{}
 
 func (*noSettings) Check(bool) []error { return nil }
 
-func inProcess(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
+// inProcess serves the store in memory on a socket, with everything that a
+// provider process has around it, and gives the driver's side of it.
+func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *cache.Cache) {
 	klog.SetLogger(logr.Discard())
 	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
 		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
@@ -49,12 +52,17 @@ func inProcess(b testing.TB) (pb.CSIDriverProviderClient, *cache.Cache) {
 		b.Fatal(err)
 	}
 	metrics := provider.NewMetrics("bench")
-	secrets := cache.New(set, cache.Options{MaxEntries: 200_000, MaxBytes: 1 << 30, Metrics: metrics})
+	opts.Metrics = metrics
+	secrets := cache.New(set, opts)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.Cleanup(cancel)
+	go secrets.Run(ctx, nil)
 	socket, err := provider.Listen(b.TempDir(), "coffre")
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre"),
+		Failures: failures.New(failures.Options{Metrics: metrics})}
 	g := provider.NewServer(provider.NewService(p, "bench", time.Minute, metrics))
 	go g.Serve(socket)
 	b.Cleanup(g.Stop)
@@ -92,6 +100,9 @@ func measure(b *testing.B, client pb.CSIDriverProviderClient, req *pb.MountReque
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
 }
 
+// large is a cache that keeps everything.
+var large = cache.Options{MaxEntries: 200_000, MaxBytes: 1 << 30}
+
 const plain, keyed = "- {name: s%d, file: f%d}", "- {name: s%d, key: password, file: f%d}"
 
 // BenchmarkMountCached is a republish: everything is in the cache. Target: one
@@ -103,7 +114,7 @@ func BenchmarkMountCached(b *testing.B) {
 		name     string
 	}{{1, plain, "1-object"}, {1, keyed, "1-object-with-key"}, {50, plain, "50-objects"}, {50, keyed, "50-objects-with-key"}} {
 		b.Run(c.name, func(b *testing.B) {
-			client, _ := inProcess(b)
+			client, _ := inProcess(b, large)
 			measure(b, client, request(0, c.objects, c.template))
 		})
 	}
@@ -114,7 +125,7 @@ func BenchmarkMountCached(b *testing.B) {
 func BenchmarkMountWithFullCache(b *testing.B) {
 	for _, entries := range []int{0, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d-entries", entries), func(b *testing.B) {
-			client, _ := inProcess(b)
+			client, _ := inProcess(b, large)
 			for first := 0; first < entries; first += 500 {
 				if _, err := client.Mount(context.Background(), request(first+1000, 500, plain)); err != nil {
 					b.Fatal(err)
