@@ -30,8 +30,15 @@ unit: ## vet and test every package
 	go test -timeout 10m ./...
 
 .PHONY: race
-race: ## the same tests under the race detector; needs a C compiler
-	go test -race -timeout 20m ./...
+race: ## the same tests under the race detector, benchmarks aside; needs a C compiler
+	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends gcc libc6-dev; }
+	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v /test/bench)
+
+# SEEDS random runs of the chaos test; each prints how to take it again.
+SEEDS ?= 10
+.PHONY: chaos
+chaos: ## thousands of random faults, each run with a seed of its own
+	go test ./test/chaos -seed 0 -count $(SEEDS) -timeout 60m
 
 .PHONY: e2e
 e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBECONFIG

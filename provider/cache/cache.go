@@ -58,9 +58,10 @@ type Cache struct {
 	gates    map[string]*fair.Gate
 	limits   map[string]*rate.Limiter
 	breakers map[string]*breaker
-	forced   times // when each forceRefresh text was first seen
-	forgot   bool  // something was forgotten since the cache was last saved
-	mounted  times // when each volume of queries that have one was last answered
+	forced   times     // when each forceRefresh text was first seen
+	forgot   bool      // something was forgotten since the cache was last saved
+	lastTurn time.Time // on the wall clock
+	mounted  times     // when each volume of queries that have one was last answered
 }
 
 // New makes a cache over stores. Run refreshes ahead.

@@ -18,6 +18,12 @@ const tick = 500 * time.Millisecond
 // seconds.
 const idle = 5 * time.Minute
 
+// clockSlack is by how much the wall clock may be set back without more. A
+// running process counts ages by a clock that nobody sets; but what was
+// restored has the wall clock's time, and after it went back by more nobody
+// knows how old that is: everything is read anew.
+const clockSlack = 5 * time.Second
+
 // Run refreshes ahead, and saves what the cache holds to the vault (nil for
 // none), until ctx ends: every secret that pods use is read again
 // when it is due, once, by one batch a store and identity, so that no mount
@@ -74,10 +80,12 @@ func (c *Cache) Turn(ctx context.Context) {
 	var oldest time.Duration
 
 	c.mu.Lock()
+	wentBack := now.Round(0).Before(c.lastTurn.Add(-clockSlack))
+	c.lastTurn = now.Round(0)
 	for _, item := range c.entries.items {
 		e := item.Value.(*entry)
 		switch {
-		case e.abandoned(now) || e.fetched.After(now): // or the clock went back
+		case e.abandoned(now) || wentBack:
 			c.entries.remove(e.key)
 		case !e.busy && e.due(now):
 			e.busy = true

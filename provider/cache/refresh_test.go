@@ -384,3 +384,22 @@ func TestAStoresRateLimitIsKept(t *testing.T) {
 		}
 	})
 }
+
+func TestAClockThatGoesBackMakesEverythingOld(t *testing.T) {
+	w := newWorld()
+	c, clock := newCache(w)
+	get(t, c, "a")
+	clock.now = clock.now.Add(30 * time.Second)
+	c.Turn(t.Context())
+	c.Wait()
+	if kept(c) != 1 {
+		t.Fatal("a clock that goes on drops values")
+	}
+	// It would seem 10 seconds old; how old it is nobody knows.
+	clock.now = clock.now.Add(-20 * time.Second)
+	c.Turn(t.Context())
+	c.Wait()
+	if got := get(t, c, "a"); got != "1api:fetched" {
+		t.Error(got)
+	}
+}

@@ -261,10 +261,12 @@ func (w *world) step(i int) {
 		w.say("credentials end")
 	case n < 96:
 		if w.r.IntN(4) == 0 {
+			w.cache.Turn(context.Background()) // as Run does, twice a second
+			w.cache.Wait()
 			back := time.Duration(w.r.IntN(7200)) * time.Second
 			w.now = w.now.Add(-back)
 			w.shift(back)
-			w.cache.Turn(context.Background()) // as Run does, twice a second
+			w.cache.Turn(context.Background())
 			w.cache.Wait()
 			w.counts["jump back"]++
 			w.say("the clock goes back by %s", back)
