@@ -95,7 +95,7 @@ func (es Errors) Unwrap() []error { return es }
 // Get answers all queries, or says of every one that failed why. An optional
 // query for a missing secret is answered with nothing found.
 func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query) ([]plan.Answer, error) {
-	r := &round{cache: c, ctx: ctx, id: id, now: c.opts.Now(), opened: map[store.Selector]*opened{}}
+	r := &round{cache: c, ctx: ctx, id: id, opened: map[store.Selector]*opened{}}
 	wants, errs := r.expand(queries)
 	r.read(wants)
 
@@ -135,7 +135,6 @@ type round struct {
 	cache  *Cache
 	ctx    context.Context
 	id     auth.Identity
-	now    time.Time
 	opened map[store.Selector]*opened
 }
 
@@ -214,7 +213,7 @@ func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filt
 	r.cache.mu.Lock()
 	defer r.cache.mu.Unlock()
 	if q.Force != "" {
-		w.since = r.cache.forced.first(r.id.Namespace+"/"+q.Force, r.now)
+		w.since = r.cache.forced.first(r.id.Namespace+"/"+q.Force, r.cache.opts.Now())
 	}
 	// A pinned version never changes, whoever asks again.
 	if q.Volume != "" && w.refresh != store.Never {
@@ -279,11 +278,12 @@ func (r *round) read(groups [][]*want) {
 	var waits []pending
 
 	c.mu.Lock()
+	now := c.opts.Now() // not when the mount began: others may have read since
 	for _, group := range groups {
 		for _, w := range group {
 			if e := c.entries.get(w.key); e != nil {
-				e.use(w, r.now)
-				if e.within(w.refresh, r.now) && !e.fetched.Before(w.since) {
+				e.use(w, now)
+				if e.within(w.refresh, now) && !e.fetched.Before(w.since) {
 					w.reading, w.origin = e.clone(), plan.Hit
 					continue
 				}

@@ -38,6 +38,9 @@ func newWorld() *world {
 
 func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error) {
 	w.opens.Add(1)
+	if s.Name == "slow" {
+		time.Sleep(time.Minute / 2)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.Name == "nope" || w.shut {
@@ -541,4 +544,28 @@ func TestRememberedTimesAreBounded(t *testing.T) {
 	if len(m.at) != maxTimes || len(m.place) != maxTimes || m.order.Len() != maxTimes {
 		t.Error(len(m.at), len(m.place), m.order.Len())
 	}
+}
+
+// A mount that was held up between its start and its look into the cache takes
+// what another read meanwhile.
+func TestAValueReadAfterAMountBeganIsFreshForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c := New(w, Options{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			a, err := c.Get(t.Context(), api, []plan.Query{{Store: store.Selector{Name: "slow"}, Ref: store.Ref{Name: "a"}}})
+			if got := values(t, a, err); got != "1api:hit" {
+				t.Error(got)
+			}
+		})
+		all.Go(func() {
+			time.Sleep(time.Second)
+			get(t, c, "a")
+		})
+		all.Wait()
+		if w.calls() != 1 {
+			t.Errorf("%d reads", w.calls())
+		}
+	})
 }
