@@ -14,6 +14,7 @@ import (
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -111,7 +112,7 @@ func (l *linter) class(c manifest.Class) {
 		return
 	}
 	l.checked++
-	p, err := dialect.Plan(request.Request{
+	p, err := dialect.Plan(budget.New(context.Background(), nil, ""), request.Request{
 		Class: c.Name, Parameters: c.Parameters, Mode: 0o644,
 		Identity: auth.Identity{Namespace: c.Namespace, ServiceAccount: "default"},
 	})
@@ -186,7 +187,7 @@ func (l *linter) mount(set manifest.Set, m manifest.Mount) {
 	if !ok || !m.NonRoot {
 		return
 	}
-	p, err := dialect.Plan(request.Request{Class: class.Name, Parameters: class.Parameters, Mode: 0o644})
+	p, err := dialect.Plan(budget.New(context.Background(), nil, ""), request.Request{Class: class.Name, Parameters: class.Parameters, Mode: 0o644})
 	if err != nil {
 		return
 	}
