@@ -11,6 +11,7 @@ import (
 // leaves never, and lower layers only (docs: the map in DESIGN).
 var layers = [][]string{
 	{"cmd/coffre"},
+	{"cmd/coffre/internal/lint"},
 	{"cmd/coffre/internal/manifest", "provider"},
 	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/cache", "provider/render"},
 	{"provider/plan", "provider/request", "provider/fair"},

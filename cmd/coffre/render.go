@@ -71,9 +71,11 @@ func renderCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	klog.SetLogger(logr.Discard()) // what fails is printed below, once
 
-	set, err := manifest.Read(o.files, std.in)
-	if err != nil {
-		return err
+	set := manifest.Read(o.files, std.in)
+	for _, p := range set.Problems {
+		if p.Trouble != manifest.KeyTwice {
+			return fmt.Errorf("%s:%d: %s", p.File, p.Line, p.Text)
+		}
 	}
 	volumes, err := o.volumes(set)
 	if err != nil {
@@ -135,18 +137,20 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 		if err != nil {
 			return nil, err
 		}
-		v := volume{title: fmt.Sprintf("%s/%s", class.Namespace, class.Name), folder: m.Volume, dialect: class.Provider}
+		v := volume{title: manifest.Qualified(class.Namespace, class.Name), folder: m.Volume, dialect: class.Provider}
 		if m.Workload != "" {
 			v.title, v.folder = m.Workload+" volume "+m.Volume+": "+v.title, filepath.Join(strings.ReplaceAll(m.Workload, "/", "-"), m.Volume)
 		}
 		data := maps.Clone(secrets)
 		if m.SecretRef != "" {
-			i := slices.IndexFunc(set.Secrets, func(s manifest.Secret) bool { return s.Name == m.SecretRef && s.Namespace == m.Namespace })
+			i := slices.IndexFunc(set.Secrets, func(s manifest.Secret) bool {
+				return s.Name == m.SecretRef && manifest.SameNamespace(s.Namespace, m.Namespace)
+			})
 			switch {
 			case i >= 0:
 				maps.Copy(data, set.Secrets[i].Data)
 			case len(data) == 0:
-				return nil, fmt.Errorf("%s:%d: nodePublishSecretRef %s/%s is in none of the files; add the Secret, or give its keys with --secret", m.File, m.Line, m.Namespace, m.SecretRef)
+				return nil, fmt.Errorf("%s:%d: nodePublishSecretRef %s/%s is in none of the files; add the Secret, or give its keys with --secret", m.File, m.Line, cmp.Or(m.Namespace, "default"), m.SecretRef)
 			}
 		}
 		if v.request, err = mountRequest(class, m, data, tokens); err != nil {
@@ -162,11 +166,11 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 
 func findClass(set manifest.Set, m manifest.Mount) (manifest.Class, error) {
 	for _, c := range set.Classes {
-		if c.Name == m.Class && c.Namespace == m.Namespace {
+		if c.Name == m.Class && manifest.SameNamespace(c.Namespace, m.Namespace) {
 			return c, nil
 		}
 	}
-	return manifest.Class{}, fmt.Errorf("%s:%d: SecretProviderClass %s/%s is in none of the files", m.File, m.Line, m.Namespace, m.Class)
+	return manifest.Class{}, fmt.Errorf("%s:%d: SecretProviderClass %s/%s is in none of the files", m.File, m.Line, cmp.Or(m.Namespace, "default"), m.Class)
 }
 
 // mountRequest is what kubelet and the driver would make of a volume.
@@ -179,7 +183,7 @@ func mountRequest(c manifest.Class, m manifest.Mount, secrets, tokens map[string
 	maps.Copy(attributes, map[string]string{
 		"secretProviderClass":                    c.Name,
 		"csi.storage.k8s.io/pod.name":            cmp.Or(strings.ReplaceAll(m.Workload, "/", "-"), "coffre-render"),
-		"csi.storage.k8s.io/pod.namespace":       m.Namespace,
+		"csi.storage.k8s.io/pod.namespace":       cmp.Or(m.Namespace, c.Namespace, "default"),
 		"csi.storage.k8s.io/pod.uid":             "00000000-0000-0000-0000-000000000000",
 		"csi.storage.k8s.io/serviceAccount.name": m.ServiceAccount,
 		"csi.storage.k8s.io/ephemeral":           "true",

@@ -4,7 +4,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/node"
 	"github.com/coffre-csi/coffre/test/program"
 )
 
@@ -79,9 +79,7 @@ func request(first, objects int, template string) *pb.MountRequest {
 	for i := range objects {
 		fmt.Fprintf(&list, template+"\n", first+i, first+i)
 	}
-	a, _ := json.Marshal(map[string]string{"store": "memory", "objects": list.String(), "secretProviderClass": "mysql",
-		"csi.storage.k8s.io/pod.name": "api-1", "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/pod.uid": "u", "csi.storage.k8s.io/serviceAccount.name": "api"})
-	return &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"}
+	return node.Pod{}.Volume(map[string]string{"store": "memory", "objects": list.String()}).MountRequest()
 }
 
 // measure mounts b.N times and reports the median and the 99th percentile.

@@ -62,8 +62,8 @@ func (l *local) enter(m mode) {
 	l.mode = m
 }
 
-func (l *local) expire()                             {}
-func (l *local) attributes(string) map[string]string { return map[string]string{} }
+func (l *local) expire()                   {}
+func (l *local) tokens(string) auth.Tokens { return nil }
 
 func (l *local) whose(value string) string {
 	_, who, _ := strings.Cut(value, "@")

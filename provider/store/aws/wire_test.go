@@ -102,8 +102,8 @@ func TestStrictAWSIsSatisfied(t *testing.T) {
 		t.Error(calls)
 	}
 	for _, c := range w.Calls() {
-		if c.Op == "BatchGetSecretValue" && c.Session != "coffre-shop-api" {
-			t.Errorf("CloudTrail shows %q", c.Session)
+		if c.Op == "BatchGetSecretValue" && c.Caller != "coffre-shop-api" {
+			t.Errorf("CloudTrail shows %q", c.Caller)
 		}
 	}
 }
