@@ -14,9 +14,9 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
-	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/auth/fair"
 	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/request"
 )
 

@@ -57,9 +57,10 @@ func Describe(err error, region, service, op string) *RegionError {
 		d.Status, d.RequestID = res.HTTPStatusCode(), res.ServiceRequestID()
 	}
 	// Only AWS's own words are a refusal. A code is one; without any, what came
-	// is a proxy's page, half an answer, or none.
+	// is a proxy's page, half an answer, or none. A path that is not there is
+	// not worth another try.
 	if d.Code == "" || d.Code == unknownCode {
-		d.Code, d.Transient = "", true
+		d.Code, d.Transient = "", d.Status != http.StatusNotFound
 	}
 
 	d.Throttled = retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == sdk.TrueTernary || d.Status == http.StatusTooManyRequests

@@ -20,7 +20,7 @@ func token(id auth.Identity, audience, what string) (auth.Token, error) {
 	case errors.Is(err, auth.ErrNoAudience):
 		return t, fault.Errorf(fault.Precondition, "%s token extraction failed: token for audience %q not found - ensure tokenRequests includes this audience in CSIDriver", what, audience)
 	case err != nil:
-		return t, fault.Errorf(fault.Precondition, "%s token extraction failed: %s", what, err)
+		return t, fault.Errorf(fault.Precondition, "%s token extraction failed: token for audience %q is empty", what, audience)
 	}
 	return t, nil
 }

@@ -27,8 +27,8 @@ const (
 	// again is how soon a sign-in that failed is tried again: long enough that a
 	// storm of pods of one identity is one call, short enough that nobody waits.
 	again = time.Second
-	// elsewhere is how long a caller waits for an exchange of the same identity
-	// at another place before it asks at its own: one that hangs must not hold
+	// elsewhere is how long an exchange of the same identity at another place may
+	// be under way before a caller asks at its own: one that hangs must not hold
 	// up a place that works.
 	elsewhere = time.Second
 
@@ -69,10 +69,16 @@ type entry[V any] struct {
 	got      time.Time
 	renewing bool
 
-	underWay map[string]chan struct{} // exchanges, by place; closed when done
+	underWay map[string]exchange // by place
 	failed   map[string]failure       // the last exchange that failed, by place
 	token    auth.Token               // the newest one seen
 	used     time.Time
+}
+
+// exchange is one under way; done is closed when it has ended.
+type exchange struct {
+	began time.Time
+	done  chan struct{}
 }
 
 type failure struct {
@@ -128,11 +134,11 @@ func (k *Keeper[V]) Get(ctx context.Context, a Asked[V]) (V, error) {
 		k.mu.Unlock()
 		return none, f.err
 	}
-	other := e.elsewhere(a.Place)
+	other, under := e.elsewhere(a.Place)
 	k.mu.Unlock()
 
 	defer fair.Pause(ctx)() // whoever waits here works on nothing
-	if other != nil && k.await(ctx, other) {
+	if under && k.await(ctx, other) {
 		if v, ok := k.Known(a.Key); ok {
 			return v, nil
 		}
@@ -205,11 +211,11 @@ func (k *Keeper[V]) due(e *entry[V], key string, now time.Time) bool {
 }
 
 // await says whether another place's exchange ended in good time.
-func (k *Keeper[V]) await(ctx context.Context, done <-chan struct{}) bool {
-	t := time.NewTimer(elsewhere)
+func (k *Keeper[V]) await(ctx context.Context, x exchange) bool {
+	t := time.NewTimer(max(0, elsewhere-k.opts.Now().Sub(x.began)))
 	defer t.Stop()
 	select {
-	case <-done:
+	case <-x.done:
 		return true
 	case <-t.C:
 	case <-ctx.Done():
@@ -242,9 +248,9 @@ func (k *Keeper[V]) begin(a Asked[V], done chan struct{}) auth.Token {
 	defer k.mu.Unlock()
 	e := k.entry(a.Key, k.opts.Now())
 	if e.underWay == nil {
-		e.underWay = map[string]chan struct{}{}
+		e.underWay = map[string]exchange{}
 	}
-	e.underWay[a.Place] = done
+	e.underWay[a.Place] = exchange{k.opts.Now(), done}
 	return e.token
 }
 
@@ -284,15 +290,16 @@ func (e *entry[V]) drop() {
 	e.value, e.has = none, false
 }
 
-// elsewhere is an exchange of the same identity at another place; nil for none.
-func (e *entry[V]) elsewhere(place string) <-chan struct{} {
-	if e.underWay[place] != nil {
-		return nil
+// elsewhere is an exchange of the same identity at another place, if there is
+// one.
+func (e *entry[V]) elsewhere(place string) (x exchange, ok bool) {
+	if _, here := e.underWay[place]; here {
+		return x, false
 	}
-	for _, done := range e.underWay {
-		return done
+	for _, x := range e.underWay {
+		return x, true
 	}
-	return nil
+	return x, false
 }
 
 // entry of a key. The caller locks.

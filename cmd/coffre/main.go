@@ -39,7 +39,7 @@ func commands() []command {
 	return []command{
 		{"serve", "serve the driver on its sockets: what the DaemonSet runs", serve},
 		{"render", "do a Mount without a cluster, and show the volume's files", renderCommand},
-		{"lint", "check SecretProviderClasses, workloads and store configurations offline", lint},
+		{"lint", "check SecretProviderClasses, workloads and store configurations offline", lintCommand},
 		{"version", "print the version of this build", printVersion},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/lint"
 	"github.com/coffre-csi/coffre/test/sopstest"
 )
 
@@ -168,21 +169,32 @@ func TestLintFindsEveryMistakeAtItsLine(t *testing.T) {
 		return strings.Count(before, "\n") + 1
 	}
 	status, out, _ := coffre(t, "lint", path, "--output", "json")
-	var found []finding
+	var found []lint.Finding
 	if err := json.Unmarshal([]byte(out), &found); err != nil || status != 1 {
-		t.Fatal(status, err, out)
+		t.Fatalf("status %d, %v: %s", status, err, out)
 	}
-	want := []finding{
-		{path, line("kye:"), "error", "SecretProviderClass shop/mysql", "objects[0].kye", `unknown field; did you mean "key"?`},
-		{path, line("mode: rw"), "error", "SecretProviderClass shop/mysql", "objects[1].mode", `"rw" is no file mode; write it in octal, as "0440"`},
-		{path, line("- name: mysql\n    csi"), "error", "Pod/api volume mysql", "csi.readOnly", "must be true: the driver refuses the volume otherwise"},
+	want := []lint.Finding{
+		{Rule: "class-refused", Line: line("kye:"), Object: "SecretProviderClass shop/mysql", Field: "objects[0].kye", Message: `unknown field; did you mean "key"?`},
+		{Rule: "class-refused", Line: line("mode: rw"), Object: "SecretProviderClass shop/mysql", Field: "objects[1].mode", Message: `"rw" is no file mode; write it in octal, as "0440"`},
+		{Rule: "mount-read-only", Line: line("readOnly: false"), Object: "Pod/api volume mysql", Field: "csi.readOnly", Message: "must be true: the driver refuses the volume otherwise"},
 	}
 	if len(found) != len(want) {
 		t.Fatalf("got %+v", found)
 	}
-	for i := range want {
-		if found[i] != want[i] {
-			t.Errorf("got  %+v\nwant %+v", found[i], want[i])
+	for i, w := range want {
+		w.File, w.Severity = path, lint.Error
+		w.Happens, w.Remedy = found[i].Happens, found[i].Remedy
+		if found[i] != w || w.Happens == "" {
+			t.Errorf("got  %+v\nwant %+v", found[i], w)
+		}
+	}
+}
+
+func TestStrictFailsOnWarningsAndOnNothing(t *testing.T) {
+	nothing := write(t, "m.yaml", "a: b\n")
+	for args, want := range map[string]int{"lint " + nothing: 0, "lint --strict " + nothing: 1} {
+		if status, out, errs := coffre(t, strings.Fields(args)...); status != want {
+			t.Errorf("%s: status %d, want %d: %s%s", args, status, want, out, errs)
 		}
 	}
 }
@@ -193,7 +205,7 @@ func TestLintWarnsOfWhatNeverReachesTheApplication(t *testing.T) {
 	manifest = strings.Replace(manifest, "  serviceAccountName: api\n", "  serviceAccountName: api\n  securityContext: {runAsNonRoot: true}\n", 1)
 	manifest = strings.Replace(manifest, "  provider: coffre\n", "  provider: coffre\n  secretObjects: [{secretName: s, type: Opaque, data: [{objectName: b, key: k}]}]\n", 1)
 	status, out, _ := coffre(t, "lint", write(t, "m.yaml", manifest))
-	for _, want := range []string{"a file mounted by subPath never sees a new value", "0440: the file is root's, and the driver applies no fsGroup", `error: SecretProviderClass shop/mysql: secretObjects: Secret s: no object makes the file "b"`, "2 checked, 1 errors, 2 warnings"} {
+	for _, want := range []string{"a file mounted by subPath never sees a new value", "0440: the file is root's, and the driver applies no fsGroup", `error: SecretProviderClass shop/mysql: spec.secretObjects[0].data[0].objectName: Secret s: no object makes the file "b"`, "2 checked, 1 errors, 2 warnings"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

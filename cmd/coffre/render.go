@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/fileutil"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
@@ -71,9 +72,11 @@ func renderCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	klog.SetLogger(logr.Discard()) // what fails is printed below, once
 
-	set, err := manifest.Read(o.files, std.in)
-	if err != nil {
-		return err
+	set := manifest.Read(o.files, std.in)
+	for _, p := range set.Problems {
+		if p.Trouble != manifest.KeyTwice {
+			return fmt.Errorf("%s:%d: %s", p.File, p.Line, p.Text)
+		}
 	}
 	volumes, err := o.volumes(set)
 	if err != nil {
@@ -135,18 +138,20 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 		if err != nil {
 			return nil, err
 		}
-		v := volume{title: fmt.Sprintf("%s/%s", class.Namespace, class.Name), folder: m.Volume, dialect: class.Provider}
+		v := volume{title: manifest.Qualified(class.Namespace, class.Name), folder: m.Volume, dialect: class.Provider}
 		if m.Workload != "" {
 			v.title, v.folder = m.Workload+" volume "+m.Volume+": "+v.title, filepath.Join(strings.ReplaceAll(m.Workload, "/", "-"), m.Volume)
 		}
 		data := maps.Clone(secrets)
 		if m.SecretRef != "" {
-			i := slices.IndexFunc(set.Secrets, func(s manifest.Secret) bool { return s.Name == m.SecretRef && s.Namespace == m.Namespace })
+			i := slices.IndexFunc(set.Secrets, func(s manifest.Secret) bool {
+				return s.Name == m.SecretRef && manifest.SameNamespace(s.Namespace, m.Namespace)
+			})
 			switch {
 			case i >= 0:
 				maps.Copy(data, set.Secrets[i].Data)
 			case len(data) == 0:
-				return nil, fmt.Errorf("%s:%d: nodePublishSecretRef %s/%s is in none of the files; add the Secret, or give its keys with --secret", m.File, m.Line, m.Namespace, m.SecretRef)
+				return nil, fmt.Errorf("%s:%d: nodePublishSecretRef %s/%s is in none of the files; add the Secret, or give its keys with --secret", m.File, m.Line, cmp.Or(m.Namespace, "default"), m.SecretRef)
 			}
 		}
 		if v.request, err = mountRequest(class, m, data, tokens); err != nil {
@@ -162,11 +167,11 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 
 func findClass(set manifest.Set, m manifest.Mount) (manifest.Class, error) {
 	for _, c := range set.Classes {
-		if c.Name == m.Class && c.Namespace == m.Namespace {
+		if c.Name == m.Class && manifest.SameNamespace(c.Namespace, m.Namespace) {
 			return c, nil
 		}
 	}
-	return manifest.Class{}, fmt.Errorf("%s:%d: SecretProviderClass %s/%s is in none of the files", m.File, m.Line, m.Namespace, m.Class)
+	return manifest.Class{}, fmt.Errorf("%s:%d: SecretProviderClass %s/%s is in none of the files", m.File, m.Line, cmp.Or(m.Namespace, "default"), m.Class)
 }
 
 // mountRequest is what kubelet and the driver would make of a volume.
@@ -179,7 +184,7 @@ func mountRequest(c manifest.Class, m manifest.Mount, secrets, tokens map[string
 	maps.Copy(attributes, map[string]string{
 		"secretProviderClass":                    c.Name,
 		"csi.storage.k8s.io/pod.name":            cmp.Or(strings.ReplaceAll(m.Workload, "/", "-"), "coffre-render"),
-		"csi.storage.k8s.io/pod.namespace":       m.Namespace,
+		"csi.storage.k8s.io/pod.namespace":       cmp.Or(m.Namespace, c.Namespace, "default"),
 		"csi.storage.k8s.io/pod.uid":             "00000000-0000-0000-0000-000000000000",
 		"csi.storage.k8s.io/serviceAccount.name": m.ServiceAccount,
 		"csi.storage.k8s.io/ephemeral":           "true",
@@ -238,9 +243,8 @@ func (o renderOptions) mounter() (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
-	env := environment()
-	kinds := provider.Kinds(env)
-	stores := store.NewSet(kinds)
+	wiring := cloud.New(ours(), cloud.All())
+	stores := store.NewSet(wiring.Catalog)
 	if o.stores != "" {
 		text, err := os.ReadFile(o.stores)
 		if err == nil {
@@ -251,11 +255,10 @@ func (o renderOptions) mounter() (mounter, error) {
 		}
 	}
 	secrets := cache.New(stores, cache.Options{})
-	dialects := provider.Dialects(env, kinds)
 	return func(ctx context.Context, name string, req *pb.MountRequest) (*pb.MountResponse, error) {
-		d, ok := dialects[name]
+		d, ok := wiring.Dialects[name]
 		if !ok {
-			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(dialects)), ", "))
+			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(wiring.Names(), ", "))
 		}
 		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets, Audit: func(request.Request, []plan.Answer) {}}
 		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)

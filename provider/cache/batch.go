@@ -235,7 +235,7 @@ func (b *batch) end(i int, r reading, err error) {
 	// Before anybody has it: a value that a volume was given must not be
 	// forgotten by a crash.
 	if told != nil {
-		kept(told())
+		noted(told())
 	}
 	close(call.done)
 	c.revokeEnded()

@@ -115,8 +115,8 @@ func New(stores Stores, opts Options) *Cache {
 	return c
 }
 
-// kept tells where something could not be written down.
-func kept(err error) {
+// noted tells where something could not be written down.
+func noted(err error) {
 	if err != nil {
 		klog.ErrorS(err, "the cache is not kept")
 	}
@@ -274,7 +274,7 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 		w.forced, record = c.firstForced(r.id.Namespace + "/" + q.Force)
 		w.since = w.forced
 		if record != nil {
-			c.background.Go(func() { kept(record()) })
+			c.background.Go(func() { noted(record()) })
 		}
 	}
 	// A pinned version never changes, whoever asks again; and a refresh time

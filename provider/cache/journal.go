@@ -53,7 +53,7 @@ type Journal struct {
 }
 
 const (
-	maxRecord    = 16 << 20
+	maxRecord = 16 << 20
 	// slack is how far the file may grow beyond twice its content.
 	slack = 1 << 20
 )

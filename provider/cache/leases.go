@@ -87,7 +87,7 @@ func (c *Cache) goneFrom(e *entry) {
 	if e.from != nil && leases != nil {
 		c.ended = append(c.ended, ended{e.from.latest, leases})
 		if record := c.opts.Journal.remove(e.key, e.fetched); record != nil {
-			c.background.Go(func() { kept(record()) })
+			c.background.Go(func() { noted(record()) })
 		}
 	}
 	c.letGo(e)

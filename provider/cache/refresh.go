@@ -40,7 +40,7 @@ func (c *Cache) Run(ctx context.Context) {
 		case <-t.C:
 			c.Turn(ctx)
 		case <-full:
-			kept(c.rewrite())
+			noted(c.rewrite())
 		}
 	}
 }
@@ -91,6 +91,9 @@ func (c *Cache) Turn(ctx context.Context) {
 		m.Unknown(endpoint)
 	}
 	c.revokeEnded()
+	if wentBack && c.opts.Journal != nil {
+		noted(c.rewrite())
+	}
 	for h, keys := range d.reads {
 		c.background.Go(func() { c.refresh(ctx, h, keys) })
 	}
@@ -169,7 +172,7 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 		if record == nil {
 			continue
 		}
-		kept(record())
+		noted(record())
 	}
 	c.revokeEnded()
 }

@@ -55,8 +55,8 @@ type common struct {
 	AllowedRegions []string `yaml:"allowedRegions"`
 }
 
-// maxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
-const maxTimeout = 90 * time.Second
+// MaxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
+const MaxTimeout = 90 * time.Second
 
 // Kinds are the kinds of store that a configuration may name.
 type Kinds []Kind
@@ -193,8 +193,8 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 	default:
 		bad("identity", "%.40q is neither pod nor provider", c.Identity)
 	}
-	if c.Timeout < time.Second || c.Timeout > maxTimeout {
-		bad("timeout", "must be from 1s to %s", maxTimeout)
+	if c.Timeout < time.Second || c.Timeout > MaxTimeout {
+		bad("timeout", "must be from 1s to %s", MaxTimeout)
 	}
 	if c.RateLimit < 0 {
 		bad("rateLimit", "must be a number of requests a second")

@@ -1,22 +1,16 @@
 package bench
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"github.com/coffre-csi/coffre/test/fakes/aws"
-	"github.com/coffre-csi/coffre/test/fakes/kubernetes"
-	"github.com/coffre-csi/coffre/test/fakes/oidc"
-	"github.com/coffre-csi/coffre/test/fakes/serve"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
+	"github.com/coffre-csi/coffre/test/node"
 	"github.com/coffre-csi/coffre/test/program"
 )
 
@@ -26,20 +20,13 @@ const roundTrip = 20 * time.Millisecond
 
 const role = "arn:aws:iam::" + aws.Account + ":role/shop"
 
-// far is AWS and an API server, both behind TLS, that trust the tokens of an
-// issuer: the strict fake, which checks signatures, trust and permissions.
+// far is AWS, far away, behind a node whose tokens it trusts: the strict fake,
+// which checks signatures, trust and permissions.
 type far struct {
 	*aws.Server
-	kube   *kubernetes.Server
-	issuer *oidc.Issuer
-	env    []string
-	args   []string
-
-	mu     sync.Mutex
-	tokens map[string]string // by service account
+	*node.Node
+	env []string
 }
-
-const clusterToken = "provider-token"
 
 // mayBatch and singlesOnly are what the role's policy allows.
 var (
@@ -49,41 +36,20 @@ var (
 
 func newFar(t testing.TB, actions []string) *far {
 	t.Helper()
-	f := &far{Server: aws.New(aws.Options{DefaultRegion: region}), kube: kubernetes.New(), tokens: map[string]string{}}
+	f := &far{Server: aws.New(aws.Options{DefaultRegion: region}), Node: node.New(t)}
 	f.SetLatency("", roundTrip)
 	f.AddRole(aws.Role{ARN: role, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: []aws.Rule{{Actions: actions}}})
-	f.kube.AddUser(clusterToken, "system:serviceaccount:kube-system:coffre", "serviceaccounts")
-	var err error
-	if f.issuer, err = oidc.NewIssuer("https://oidc.example"); err != nil {
-		t.Fatal(err)
-	}
-	f.AddIssuer(f.issuer.URL, f.issuer.Keys())
-	ca, err := serve.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := func(l *serve.Listener, err error) *serve.Listener {
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(l.Close)
-		return l
-	}
-	cloud, api := listen(serve.Start("127.0.0.1:0", f.Server, ca)), listen(serve.Start("127.0.0.1:0", f.kube, ca))
-	dir := t.TempDir()
-	cluster, err := kubernetes.InCluster(dir, clusterToken, "kube-system", api, ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.env = append([]string{"AWS_ENDPOINT_URL=" + cloud.URL(), "SSL_CERT_FILE=" + filepath.Join(dir, "ca.crt")}, cluster.Env...)
-	f.args = []string{"--kubeconfig", cluster.Kubeconfig}
+	f.AddIssuer(f.Issuer.URL, f.Issuer.Keys())
+
+	cloud := fixture.Serve(t, "", f.Server, f.CA)
+	f.env = []string{"AWS_ENDPOINT_URL=" + cloud.URL()}
 	return f
 }
 
 // serve starts the program, which knows nothing yet, and forgets the calls.
 func (f *far) serve(t testing.TB, path string) *program.Process {
 	t.Helper()
-	p := program.Serve(t, path, "aws", f.env, f.args...)
+	p := f.Serve(t, path, "aws", f.env)
 	f.Reset()
 	return p
 }
@@ -93,20 +59,9 @@ type pod struct{ serviceAccount, name string }
 
 // mount is what the driver asks for the pod.
 func (f *far) mount(p pod, objects string) *pb.MountRequest {
-	f.mu.Lock()
-	token := f.tokens[p.serviceAccount]
-	if token == "" {
-		token = f.issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: p.serviceAccount, Audiences: []string{"sts.amazonaws.com"}})
-		f.tokens[p.serviceAccount] = token
-		f.kube.SetServiceAccount("shop", p.serviceAccount, map[string]string{"eks.amazonaws.com/role-arn": role})
-	}
-	f.mu.Unlock()
-	a, _ := json.Marshal(map[string]string{"region": region, "objects": objects, "secretProviderClass": "class",
-		"csi.storage.k8s.io/pod.name": p.name, "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/pod.uid": "uid-of-" + p.name,
-		"csi.storage.k8s.io/serviceAccount.name":   p.serviceAccount,
-		"csi.storage.k8s.io/serviceAccount.tokens": fmt.Sprintf(`{"sts.amazonaws.com":{"token":%q,"expirationTimestamp":"2099-01-01T00:00:00Z"}}`, token)})
-	return &pb.MountRequest{Attributes: string(a), Secrets: "null", Permission: "420",
-		TargetPath: "/var/lib/kubelet/pods/uid-of-" + p.name + "/volumes/kubernetes.io~csi/v/mount"}
+	f.Kube.SetServiceAccount("shop", p.serviceAccount, map[string]string{"eks.amazonaws.com/role-arn": role})
+	return f.Volume(node.Pod{ServiceAccount: p.serviceAccount, Name: p.name},
+		map[string]string{"region": region, "objects": objects}, "sts.amazonaws.com").MountRequest()
 }
 
 // secrets puts n secrets and lists them as a SecretProviderClass does; first
@@ -134,78 +89,6 @@ func (f *far) objects(kind string, first, n int) string {
 // reads are the calls that are not sign-ins.
 func (f *far) reads() int   { return f.Count("") - f.signIns() }
 func (f *far) signIns() int { return f.Count("AssumeRoleWithWebIdentity") }
-
-// all mounts at once, as far as `at once` says, and returns how long each took
-// and how long all did. A mount that fails fails the test.
-func all(t testing.TB, p *program.Process, atOnce int, reqs []*pb.MountRequest) (each []time.Duration, total time.Duration) {
-	t.Helper()
-	each = make([]time.Duration, len(reqs))
-	errs := make([]error, len(reqs))
-	next := make(chan int)
-	var running sync.WaitGroup
-	began := time.Now()
-	for range min(atOnce, len(reqs)) {
-		running.Go(func() {
-			for i := range next {
-				start := time.Now()
-				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-				_, errs[i] = p.Mount(ctx, reqs[i])
-				cancel()
-				each[i] = time.Since(start)
-			}
-		})
-	}
-	for i := range reqs {
-		next <- i
-	}
-	close(next)
-	running.Wait()
-	total = time.Since(began)
-	failed := 0
-	for _, err := range errs {
-		if err != nil {
-			if failed++; failed <= 3 {
-				t.Error(err)
-			}
-		}
-	}
-	if failed > 0 {
-		t.Errorf("%d of %d mounts failed", failed, len(reqs))
-	}
-	slices.Sort(each)
-	return each, total
-}
-
-func median[T any](sorted []T) T { return sorted[len(sorted)/2] }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// figures gathers what the rounds of one benchmark gave.
-type figures struct {
-	took                []time.Duration
-	reads, signIns, mib []float64
-}
-
-func (f *figures) round(far *far, took time.Duration) {
-	f.took = append(f.took, took)
-	f.reads = append(f.reads, float64(far.reads()))
-	f.signIns = append(f.signIns, float64(far.signIns()))
-}
-
-func (f *figures) report(b *testing.B) {
-	slices.Sort(f.took)
-	slices.Sort(f.reads)
-	slices.Sort(f.signIns)
-	slices.Sort(f.mib)
-	b.ReportMetric(ms(median(f.took)), "ms-median")
-	b.ReportMetric(float64(median(f.took))/float64(roundTrip), "round-trips")
-	b.ReportMetric(median(f.reads), "store-calls")
-	b.ReportMetric(median(f.signIns), "sts-calls")
-	if f.mib != nil {
-		b.ReportMetric(f.mib[len(f.mib)-1], "MiB-peak")
-	}
-	b.ReportMetric(0, "ns/op")
-}
 
 // BenchmarkAWS is one volume after the other: of a program that has just
 // started (cold), of one that knows AWS but not this service account, of

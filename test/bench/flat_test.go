@@ -1,15 +1,13 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
 	"testing"
 
-	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
-
 	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/test/node"
 )
 
 // TestGoroutinesAndMemoryAreFlatAfterManyMounts mounts 100,000 times, each
@@ -23,9 +21,10 @@ func TestGoroutinesAndMemoryAreFlatAfterManyMounts(t *testing.T) {
 		if i%5 == 0 {
 			objects = fmt.Sprintf("[{name: s%d, key: nope%d, file: f}]", i, i)
 		}
-		a, _ := json.Marshal(map[string]string{"store": "memory", "objects": objects, "secretProviderClass": fmt.Sprint("class-", i%7000), "forceRefresh": fmt.Sprint(i),
-			"csi.storage.k8s.io/pod.name": fmt.Sprint("pod-", i), "csi.storage.k8s.io/pod.uid": fmt.Sprint(i), "csi.storage.k8s.io/pod.namespace": fmt.Sprint("ns-", i%40), "csi.storage.k8s.io/serviceAccount.name": fmt.Sprint("sa-", i%900)})
-		_, err := client.Mount(t.Context(), &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"})
+		pod := node.Pod{Namespace: fmt.Sprint("ns-", i%40), ServiceAccount: fmt.Sprint("sa-", i%900), Name: fmt.Sprint("pod-", i)}
+		v := pod.Volume(map[string]string{"store": "memory", "objects": objects, "forceRefresh": fmt.Sprint(i)})
+		v.Class, v.TargetPath = fmt.Sprint("class-", i%7000), "/t"
+		_, err := client.Mount(t.Context(), v.MountRequest())
 		if (err != nil) != (i%5 == 0) {
 			return fmt.Errorf("mount %d: %v", i, err)
 		}

@@ -20,8 +20,8 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
-	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/auth"
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
@@ -30,6 +30,7 @@ import (
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 	"github.com/coffre-csi/coffre/test/fakes/aws"
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
+	"github.com/coffre-csi/coffre/test/node"
 )
 
 // The load of the rotation benchmark: one node.
@@ -128,14 +129,14 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 		}
 		sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: c})
 		kinds := store.Kinds(awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}))
-		set := store.NewSet(kinds)
+		set := store.NewSet(store.Catalog{Kinds: kinds})
 		if err := set.Load(fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)); err != nil {
 			t.Fatal(err)
 		}
 		secrets := cache.New(set, cache.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { secrets.Run(ctx, nil) })
+		running.Go(func() { secrets.Run(ctx) })
 		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}, "bench", time.Minute, provider.NewMetrics("bench"))
 
 		type issued struct {
@@ -148,13 +149,12 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 			if time.Since(last[pod].at) > 45*time.Minute {
 				last[pod] = issued{issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: sa, Pod: fmt.Sprintf("pod-%d", pod), Audiences: []string{"sts.amazonaws.com"}, Issued: time.Now()}), time.Now()}
 			}
-			token := last[pod].token
-			tokens, _ := json.Marshal(map[string]any{"sts.amazonaws.com": map[string]string{"token": token, "expirationTimestamp": time.Now().Add(time.Hour).Format(time.RFC3339)}})
-			a, _ := json.Marshal(map[string]string{"store": "aws-paris", "objects": objects.String(), "secretProviderClass": "class",
-				"csi.storage.k8s.io/pod.name": fmt.Sprintf("pod-%d", pod), "csi.storage.k8s.io/pod.uid": fmt.Sprint(pod), "csi.storage.k8s.io/pod.namespace": "shop",
-				"csi.storage.k8s.io/serviceAccount.name": sa, "csi.storage.k8s.io/serviceAccount.tokens": string(tokens)})
+			v := node.Pod{ServiceAccount: sa, Name: fmt.Sprintf("pod-%d", pod)}.
+				Volume(map[string]string{"store": "aws-paris", "objects": objects.String()})
+			v.Identity.Tokens = auth.Tokens{"sts.amazonaws.com": auth.NewToken(last[pod].token, time.Now().Add(time.Hour))}
+			req := v.MountRequest()
 			began, simulated := monotonic(), time.Now()
-			_, err := service.Mount(ctx, &pb.MountRequest{Attributes: string(a), Secrets: "null", TargetPath: "/t", Permission: "420"})
+			_, err := service.Mount(ctx, req)
 			h.waited, h.worked = append(h.waited, time.Since(simulated)), append(h.worked, monotonic()-began)
 			return err
 		}

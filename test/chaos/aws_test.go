@@ -2,20 +2,19 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/coffre-csi/coffre/auth"
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/provider/store"
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
-	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
 // Regions of the store: what one lacks, the other is asked for.
@@ -38,26 +37,11 @@ func (a *amazon) now() time.Time {
 }
 
 func TestNoStepBreaksAPromiseOnAWS(t *testing.T) {
-	issuer, err := oidc.NewIssuer("https://oidc.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	issuer := fixture.Issuer(t, "https://oidc.example")
 	a := &amazon{Server: aws.New(aws.Options{}), issuer: issuer}
 	a.AddIssuer(issuer.URL, issuer.Keys())
-	ca, err := serve.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := serve.Start("127.0.0.1:0", a, ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	transport := l.Client().Transport.(*http.Transport).Clone()
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, l.Addr())
-	}
-	a.transport = transport
+	l := fixture.Serve(t, "", a, fixture.Authority(t))
+	a.transport = fixture.Client(t, l).Transport
 	run(t, a, *steps/50)
 }
 
@@ -118,11 +102,10 @@ func (a *amazon) enter(m mode) {
 
 func (a *amazon) expire() { a.RevokeAll() }
 
-func (a *amazon) attributes(sa string) map[string]string {
+func (a *amazon) tokens(sa string) auth.Tokens {
 	a.mounts.Add(1)
 	token := a.issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: sa, Audiences: []string{"sts.amazonaws.com"}})
-	tokens, _ := json.Marshal(map[string]any{"sts.amazonaws.com": map[string]string{"token": token, "expirationTimestamp": time.Now().Add(time.Hour).Format(time.RFC3339)}})
-	return map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": string(tokens)}
+	return auth.Tokens{"sts.amazonaws.com": auth.NewToken(token, oidc.Expiry(token))}
 }
 
 func (a *amazon) whose(string) string { return "" }

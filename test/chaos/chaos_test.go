@@ -7,7 +7,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -25,12 +24,14 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/node"
 )
 
 var (
@@ -66,7 +67,7 @@ type backend interface {
 	grant(sa string, yes bool)
 	enter(mode)
 	expire() // the credentials of everybody end
-	attributes(sa string) map[string]string
+	tokens(sa string) auth.Tokens
 	// whose says who a value was read for, where the backend marks it.
 	whose(value string) string
 }
@@ -119,7 +120,6 @@ type world struct {
 	conn     *grpc.ClientConn
 	client   pb.CSIDriverProviderClient
 	cache    *cache.Cache
-	vault    *cache.Vault
 	observed *observer
 	counts   map[string]int
 }
@@ -281,9 +281,6 @@ func (w *world) step(i int) {
 		w.counts["restart"]++
 		w.say("the provider is killed, its cache kept: %v", kept)
 	}
-	if err := w.cache.Save(w.vault); err != nil { // as Run does
-		w.t.Error(err)
-	}
 }
 
 // shift moves the model's past with a clock that goes back: what happened,
@@ -303,18 +300,20 @@ func (w *world) shift(back time.Duration) {
 }
 
 func (w *world) start(restore bool) {
-	vault, err := cache.OpenVault(w.dir + "/vault")
-	if err != nil {
-		w.t.Fatal(err)
+	if !restore {
+		_ = os.RemoveAll(w.dir + "/kept")
 	}
-	set := store.NewSet(w.back.kinds())
+	journal, err := cache.OpenJournal(w.dir + "/kept")
+	if err != nil {
+		w.t.Fatalf("no journal: %v", err)
+	}
+	set := store.NewSet(store.Catalog{Kinds: w.back.kinds()})
 	if err := set.Load(w.back.stores()); err != nil {
 		w.t.Fatal(err)
 	}
-	w.vault = vault
-	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1})
+	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1, Journal: journal})
 	if restore {
-		if _, err := w.cache.Restore(vault); err != nil {
+		if _, err := w.cache.Restore(); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -350,14 +349,11 @@ func (w *world) mount() {
 	if names == nil {
 		names = secrets[:1]
 	}
-	attributes := w.back.attributes(sa)
-	attributes["objects"] = "[{name: " + strings.Join(names, "}, {name: ") + "}]"
-	attributes["store"] = "chaos"
-	attributes["csi.storage.k8s.io/pod.namespace"], attributes["csi.storage.k8s.io/serviceAccount.name"] = "shop", sa
-	attributes["csi.storage.k8s.io/pod.name"], attributes["csi.storage.k8s.io/pod.uid"] = pod, pod
-	raw, _ := json.Marshal(attributes)
+	volume := node.Pod{ServiceAccount: sa, Name: pod}.
+		Volume(map[string]string{"store": "chaos", "objects": "[{name: " + strings.Join(names, "}, {name: ") + "}]"})
+	volume.Identity.Tokens = w.back.tokens(sa)
 	before := w.observed.failures()
-	answer, err := w.client.Mount(context.Background(), &pb.MountRequest{Attributes: string(raw), Secrets: "{}", TargetPath: "/t", Permission: "420"})
+	answer, err := w.client.Mount(context.Background(), volume.MountRequest())
 	if err != nil {
 		w.say("%s asks for %v: %v", pod, names, err)
 		if w.observed.failures() == before {

@@ -29,7 +29,7 @@ func TestNoStepBreaksAPromise(t *testing.T) {
 
 type noSettings struct{}
 
-func (*noSettings) Check(bool) []error { return nil }
+func (*noSettings) Check(bool) []store.Mistake { return nil }
 
 func (l *local) kinds() store.Kinds {
 	return store.Kinds{{Name: "local", Settings: func() store.Settings { return &noSettings{} },
@@ -62,8 +62,8 @@ func (l *local) enter(m mode) {
 	l.mode = m
 }
 
-func (l *local) expire()                             {}
-func (l *local) attributes(string) map[string]string { return map[string]string{} }
+func (l *local) expire()                   {}
+func (l *local) tokens(string) auth.Tokens { return nil }
 
 func (l *local) whose(value string) string {
 	_, who, _ := strings.Cut(value, "@")

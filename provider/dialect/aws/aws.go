@@ -6,11 +6,14 @@
 package aws
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	yaml3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
@@ -136,8 +139,16 @@ func (r *reader) stores(s awsstore.Settings) {
 		r.parameters, mistakes = awsstore.Inline(awsstore.ParameterStore, ssmParameter, s, o)
 	}
 	for _, m := range mistakes {
-		r.bad("", "%s", m)
+		r.bad(parameterOf(m.Field), "%s", m.Text)
 	}
+}
+
+// parameterOf is the parameter that a store's setting was made from.
+func parameterOf(setting string) string {
+	if strings.HasPrefix(setting, "failoverRegions") {
+		return "failoverRegion"
+	}
+	return setting
 }
 
 // maxObjects is a bound of Coffre's own.
@@ -152,7 +163,7 @@ func (r *reader) objects(text string) []plan.Object {
 	}
 	var list []*descriptor
 	if err := unmarshal(text, &list); err != nil {
-		r.bad("objects", "Failed to load SecretProviderClass: %s", err)
+		r.bad("objects", "Failed to load SecretProviderClass: %s", unreadable(text, err))
 		return nil
 	}
 	if len(list) > maxObjects {
@@ -175,6 +186,32 @@ func (r *reader) objects(text string) []plan.Object {
 		}
 	}
 	return objects
+}
+
+// unreadable says why objects could not be read in words of YAML: the parser's
+// speak of Go.
+func unreadable(text string, err error) string {
+	root, syntax := strict.Parse(text, "")
+	switch {
+	case syntax != nil:
+		return syntax.Error()
+	case root == nil:
+		return err.Error()
+	case root.Kind == yaml3.MappingNode && len(root.Content) > 0 && root.Content[0].Value == "array":
+		return "array: is the Azure provider's form; list the objects themselves, each begun by a dash and objectName"
+	case root.Kind != yaml3.SequenceNode:
+		return "objects must be a list: begin each object with a dash"
+	}
+	for i, entry := range root.Content {
+		if entry.Kind != yaml3.MappingNode {
+			return fmt.Sprintf("objects[%d] must be a mapping of fields, such as objectName: prod/mysql", i)
+		}
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Sprintf("%s cannot be a %s", wrong.Field, wrong.Value)
+	}
+	return "a field holds another kind of value than it takes (a list or a mapping for a text, or the other way round)"
 }
 
 // unmarshal keeps a fault of the parser from being more than an error.

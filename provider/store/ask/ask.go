@@ -250,6 +250,11 @@ func (p Places) Fetch(ctx context.Context, refs []store.Ref, answered func(i int
 	for _, i := range pending {
 		failed[i] = p.Together(causes[i])
 	}
+	for i, e := range failed {
+		named := *e
+		named.Object = refs[i].String()
+		failed[i] = &named
+	}
 	return secrets, failed.OrNil()
 }
 

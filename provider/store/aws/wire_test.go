@@ -70,7 +70,7 @@ func (w *wire) fetch(t testing.TB, kind string, id auth.Identity, s Settings, re
 	if s.RoleARN == "" {
 		s.RoleARN = shopRole
 	}
-	config, errs := Inline(kind, "wire", s, 0)
+	config, errs := Inline(kind, "wire", s, store.InlineOptions{Dialect: store.OwnDialect})
 	if errs != nil {
 		t.Fatal(errs)
 	}
@@ -102,8 +102,8 @@ func TestStrictAWSIsSatisfied(t *testing.T) {
 		t.Error(calls)
 	}
 	for _, c := range w.Calls() {
-		if c.Op == "BatchGetSecretValue" && c.Session != "coffre-shop-api" {
-			t.Errorf("CloudTrail shows %q", c.Session)
+		if c.Op == "BatchGetSecretValue" && c.Caller != "coffre-shop-api" {
+			t.Errorf("CloudTrail shows %q", c.Caller)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func invalid(field, value, constraint string) *apiError {
 
 // fail writes an error in the form of the service that was asked.
 func (s *Server) fail(w http.ResponseWriter, q *request, e *apiError) {
-	s.end(q, e.Status, e.Code)
+	s.End(q.call, e.Status, e.Code)
 	if e.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((e.retryAfter+time.Second-1)/time.Second)))
 	}

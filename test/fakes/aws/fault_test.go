@@ -121,7 +121,7 @@ func TestThrottling(t *testing.T) {
 		t.Error(err)
 	}
 	wantCode(t, get(), "ThrottlingException", "Rate exceeded")
-	w.clock.move(time.Second)
+	w.clock.Move(time.Second)
 	if err := get(); err != nil {
 		t.Error(err)
 	}

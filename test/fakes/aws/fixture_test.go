@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
 	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
@@ -28,44 +29,22 @@ const (
 )
 
 // issuer and ca are made once: keys take time.
-var issuer = sync.OnceValue(func() *oidc.Issuer {
-	i, err := oidc.NewIssuer("https://oidc.test/cluster")
+var (
+	issuer = sync.OnceValue(func() *oidc.Issuer { return must(oidc.NewIssuer("https://oidc.test/cluster")) })
+	ca     = sync.OnceValue(func() *serve.Authority { return must(serve.NewAuthority()) })
+)
+
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return i
-})
-
-var ca = sync.OnceValue(func() *serve.Authority {
-	a, err := serve.NewAuthority()
-	if err != nil {
-		panic(err)
-	}
-	return a
-})
-
-// clock is a clock that tests move.
-type clock struct {
-	mu    sync.Mutex
-	shift time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.shift)
-}
-
-func (c *clock) move(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.shift += d
+	return v
 }
 
 // world is a fake with one role, behind TLS.
 type world struct {
 	*aws.Server
-	clock  clock
+	clock  fixture.Clock
 	listen *serve.Listener
 	http   *http.Client
 }
@@ -73,17 +52,12 @@ type world struct {
 func start(t testing.TB, opts aws.Options) *world {
 	t.Helper()
 	w := &world{}
-	opts.Now = w.clock.now
+	opts.Now = w.clock.Now
 	w.Server = aws.New(opts)
 	w.AddIssuer(issuer().URL, issuer().Keys())
 	w.AddRole(aws.Role{ARN: shopARN, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: aws.AllowAll})
-	var err error
-	if w.listen, err = serve.Start("127.0.0.1:0", w.Server, ca()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.listen.Close)
-	w.http = w.listen.Client()
-	t.Cleanup(w.http.CloseIdleConnections)
+	w.listen = fixture.Serve(t, "", w.Server, ca())
+	w.http = fixture.Client(t, w.listen)
 	return w
 }
 
@@ -95,7 +69,7 @@ func (w *world) token(r oidc.Request) string {
 		r.Audiences = []string{"sts.amazonaws.com"}
 	}
 	if r.Issued.IsZero() {
-		r.Issued = w.clock.now().Add(-time.Minute)
+		r.Issued = w.clock.Now().Add(-time.Minute)
 	}
 	return issuer().Token(r)
 }
@@ -144,15 +118,6 @@ func wantCode(t testing.TB, err error, code, message string) {
 	}
 }
 
-func ok[T any](t testing.TB) func(T, error) T {
-	t.Helper()
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
+func ok[T any](t testing.TB) func(T, error) T { return fixture.OK[T](t) }
 
 var ctx = context.Background()

@@ -62,7 +62,6 @@ type session struct {
 
 type identities struct {
 	mu           sync.RWMutex
-	issuers      map[string]oidc.KeySet
 	roles        map[string]Role
 	associations map[[2]string]string
 	sessions     map[string]*session
@@ -70,7 +69,6 @@ type identities struct {
 }
 
 func (i *identities) init() {
-	i.issuers = map[string]oidc.KeySet{}
 	i.roles = map[string]Role{}
 	i.associations = map[[2]string]string{}
 	i.sessions = map[string]*session{}

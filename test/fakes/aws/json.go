@@ -1,10 +1,8 @@
 package aws
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 )
@@ -87,7 +85,7 @@ func (s *Server) serveJSON(w http.ResponseWriter, q *request) {
 		s.fail(w, q, e)
 		return
 	}
-	s.end(q, http.StatusOK, "")
+	s.End(q.call, http.StatusOK, "")
 	w.Header().Set("Content-Type", jsonType)
 	b, _ := json.Marshal(out)
 	w.Write(b)
@@ -98,41 +96,4 @@ type epoch time.Time
 
 func (e epoch) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(time.Time(e).UnixMilli()) / 1000)
-}
-
-// plainIDs are the ids of a request with and without what selects a version.
-func plainIDs(ids []string) []string {
-	out := slices.Clone(ids)
-	for _, id := range ids {
-		if name, _, ok := strings.Cut(id, "@"); ok {
-			out = append(out, name)
-		}
-		if name, _, ok := cutSelector(id); ok {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-// page cuts one page out of sorted names. A token is opaque to clients; here it
-// holds the last name answered, so that a list that changes between two pages
-// loses nothing that stays.
-func page[T any](items []T, name func(T) string, token string, size int) (out []T, next string, ok bool) {
-	start := 0
-	if token != "" {
-		b, err := base64.RawURLEncoding.DecodeString(token)
-		last, found := strings.CutPrefix(string(b), "after:")
-		if err != nil || !found {
-			return nil, "", false
-		}
-		start = slices.IndexFunc(items, func(t T) bool { return name(t) == last }) + 1
-		if start == 0 {
-			return nil, "", false
-		}
-	}
-	items = items[start:]
-	if len(items) <= size {
-		return items, "", true
-	}
-	return items[:size], base64.RawURLEncoding.EncodeToString([]byte("after:" + name(items[size-1]))), true
 }

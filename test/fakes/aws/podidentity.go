@@ -33,10 +33,8 @@ func (s *Server) servePodIdentity(w http.ResponseWriter, q *request) {
 		s.fail(w, q, e)
 		return
 	}
-	s.record.mu.Lock()
-	q.call.Session, q.call.Role = who.name, who.roleARN
-	s.record.mu.Unlock()
-	s.end(q, http.StatusOK, "")
+	s.Amend(q.call, func(c *Call) { c.Caller, c.Role = who.name, who.roleARN })
+	s.End(q.call, http.StatusOK, "")
 	account, _ := roleParts(who.roleARN)
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(struct {
@@ -56,7 +54,7 @@ func (s *Server) podCredentials(token string) (*session, *apiError) {
 	if s.opts.AcceptAnyToken {
 		return s.issue(s.lax("arn:aws:iam::"+Account+":role/pod"), s.opts.DefaultRegion, "eks-fake-pod", podSession, nil), nil
 	}
-	claims, err := s.verifyToken(token)
+	claims, err := s.VerifyToken(token)
 	switch {
 	case errors.Is(err, oidc.ErrMalformed):
 		return nil, &apiError{Status: http.StatusBadRequest, Message: "Service account token cannot be parsed: token is malformed"}

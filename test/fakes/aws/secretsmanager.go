@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/coffre-csi/coffre/test/fakes/traffic"
 )
 
 // A Secret of Secrets Manager. Its JSON is the form of the observed cases.
@@ -310,7 +312,7 @@ func (s *Server) batch(q *request, in *batchInput) (ids []string, next string, e
 		return nil, "", e
 	}
 	sortSecrets(found, "", "")
-	found, next, ok := page(found, secretName, in.NextToken, size)
+	found, next, ok := traffic.Page(found, secretName, in.NextToken, size)
 	if !ok {
 		return nil, "", badRequest("InvalidNextTokenException", "The NextToken value is invalid.")
 	}
@@ -411,7 +413,7 @@ func (s *Server) listSecrets(q *request, in *listInput) (any, *apiError) {
 		found = slices.DeleteFunc(found, func(s *Secret) bool { return s.Deleted })
 	}
 	sortSecrets(found, in.SortBy, in.SortOrder)
-	found, next, ok := page(found, secretName, in.NextToken, size)
+	found, next, ok := traffic.Page(found, secretName, in.NextToken, size)
 	if !ok {
 		return nil, badRequest("InvalidNextTokenException", "The NextToken value is invalid.")
 	}

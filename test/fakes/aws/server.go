@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
+	"github.com/coffre-csi/coffre/test/fakes/traffic"
 )
 
 // The services, as Fault, Limit and Call name them.
@@ -56,9 +57,7 @@ type Options struct {
 	// path assigns to a region.
 	DefaultRegion string
 
-	// Record, where set, is called with every request in the notation of
-	// Call.String as it arrives, so that several fakes can share one ordered
-	// record.
+	// Record is traffic.Options'.
 	Record func(call string)
 }
 
@@ -72,10 +71,17 @@ type Server struct {
 	params  map[regional]*Parameter
 	rotate  sync.Mutex // held by what makes a new version of an old one
 
-	identities // who may do what
-	faults     // what goes wrong
-	record     // what was asked
+	oidc.Issuers  // whose tokens are trusted
+	identities    // who may do what
+	*traffic.Gate // what was asked, and what goes wrong
 }
+
+// What goes wrong and what was asked is the same for every fake.
+type (
+	Fault = traffic.Fault
+	Limit = traffic.Limit
+	Call  = traffic.Call
+)
 
 // regional is a name in a region.
 type regional struct{ region, name string }
@@ -87,8 +93,7 @@ func New(opts Options) *Server {
 	}
 	s := &Server{opts: opts, secrets: map[regional]*Secret{}, params: map[regional]*Parameter{}}
 	s.identities.init()
-	s.faults.init()
-	s.record.init()
+	s.Gate = traffic.New(traffic.Options{Now: opts.Now, Record: opts.Record, Inside: itemOnly})
 	return s
 }
 
@@ -243,12 +248,4 @@ func partition(region string) string {
 		return "aws-us-gov"
 	}
 	return "aws"
-}
-
-// AddIssuer registers an OIDC provider: its URL and the keys that verify its
-// tokens. A later call replaces the keys.
-func (s *Server) AddIssuer(url string, keys oidc.KeySet) {
-	s.identities.mu.Lock()
-	defer s.identities.mu.Unlock()
-	s.issuers[url] = keys
 }

@@ -127,12 +127,12 @@ func TestExpiredAndRevokedCredentials(t *testing.T) {
 	w := start(t, aws.Options{})
 	cfg := w.asShop(t)
 	in := &secretsmanager.GetSecretValueInput{SecretId: str("s")}
-	w.clock.move(59 * time.Minute)
+	w.clock.Move(59 * time.Minute)
 	// The SDK signs with the real time: the skew is the test's doing, so only
 	// the order of the checks matters here.
 	_, err := secretsmanager.NewFromConfig(cfg).GetSecretValue(ctx, in)
 	wantCode(t, err, "InvalidSignatureException", "")
-	w.clock.move(time.Minute)
+	w.clock.Move(time.Minute)
 	_, err = secretsmanager.NewFromConfig(cfg).GetSecretValue(ctx, in)
 	wantCode(t, err, "ExpiredTokenException", "The security token included in the request is expired")
 	_, err = sts.NewFromConfig(cfg).GetCallerIdentity(ctx, nil)

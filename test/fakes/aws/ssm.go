@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coffre-csi/coffre/test/fakes/traffic"
 )
 
 // A Parameter of Parameter Store. Its JSON is the form of the observed cases.
@@ -299,7 +301,7 @@ func pageOf(found []*Parameter, token string, asked *int, limit int) ([]*Paramet
 			return nil, "", invalid("maxResults", strconv.Itoa(size), "Member must have value between 1 and "+strconv.Itoa(limit))
 		}
 	}
-	found, next, ok := page(found, func(p *Parameter) string { return p.Name }, token, size)
+	found, next, ok := traffic.Page(found, func(p *Parameter) string { return p.Name }, token, size)
 	if !ok {
 		return nil, "", badRequest("InvalidNextToken", "The specified token isn't valid.")
 	}

@@ -59,7 +59,7 @@ func (s *Server) serveSTS(w http.ResponseWriter, q *request) {
 		s.fail(w, q, e)
 		return
 	}
-	s.end(q, http.StatusOK, "")
+	s.End(q.call, http.StatusOK, "")
 	w.Header().Set("Content-Type", "text/xml")
 	b, _ := xml.Marshal(out)
 	w.Write(b)
@@ -200,12 +200,12 @@ func (r Role) checkLifetime(d time.Duration) *apiError {
 // verifyWebIdentity checks a token as STS does: against the keys of a
 // registered issuer, for its own audience, in its time.
 func (s *Server) verifyWebIdentity(token string) (oidc.Claims, *apiError) {
-	claims, err := s.verifyToken(token)
+	claims, err := s.VerifyToken(token)
 	now := s.opts.Now()
 	switch {
 	case errors.Is(err, oidc.ErrMalformed):
 		return claims, badRequest("InvalidIdentityToken", "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)")
-	case errors.Is(err, errIssuer):
+	case errors.Is(err, oidc.ErrIssuer):
 		return claims, badRequest("InvalidIdentityToken", "No OpenIDConnect provider found in your account for %s", claims.Issuer)
 	case errors.Is(err, oidc.ErrKey):
 		return claims, badRequest("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements")
@@ -219,23 +219,6 @@ func (s *Server) verifyWebIdentity(token string) (oidc.Claims, *apiError) {
 		return claims, badRequest("InvalidIdentityToken", "Token is not valid before %.0f", claims.NotBefore)
 	}
 	return claims, nil
-}
-
-var errIssuer = errors.New("no such issuer")
-
-// verifyToken finds the issuer's keys and checks the signature with them.
-func (s *Server) verifyToken(token string) (oidc.Claims, error) {
-	claims, err := oidc.Parse(token)
-	if err != nil {
-		return claims, err
-	}
-	s.identities.mu.RLock()
-	keys, ok := s.issuers[claims.Issuer]
-	s.identities.mu.RUnlock()
-	if !ok {
-		return claims, errIssuer
-	}
-	return keys.Verify(token)
 }
 
 // assumeRole follows the STS API reference, AssumeRole, and the IAM User Guide,

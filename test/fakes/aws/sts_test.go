@@ -47,7 +47,7 @@ func TestIRSAThroughTheSDKsOwnChain(t *testing.T) {
 	if got := w.Notation(); !slices.Equal(got, want) {
 		t.Errorf("calls %q", got)
 	}
-	if c := w.Calls()[1]; c.Session != "pod-1@shop" || c.Role != shopARN || c.Status != 200 {
+	if c := w.Calls()[1]; c.Caller != "pod-1@shop" || c.Role != shopARN || c.Status != 200 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -57,7 +57,7 @@ func TestWebIdentityIsVerified(t *testing.T) {
 	stranger := ok[*oidc.Issuer](t)(oidc.NewIssuer("https://stranger.test"))
 	impostor := ok[*oidc.Issuer](t)(oidc.NewIssuer(issuer().URL))
 	good := w.token(oidc.Request{})
-	now := w.clock.now()
+	now := w.clock.Now()
 	aud := []string{"sts.amazonaws.com"}
 	for _, tc := range []struct {
 		name          string

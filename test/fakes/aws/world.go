@@ -1,10 +1,6 @@
 package aws
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-)
+import "github.com/coffre-csi/coffre/test/fakes/traffic"
 
 // A World is what the fake holds, as JSON in the form of the observed cases
 // (fields secrets and faults), with roles and associations added.
@@ -26,28 +22,13 @@ type Data struct {
 // The others (parameters, expect, …) are not the fake's and are passed over;
 // inside secrets, faults, roles and associations an unknown field is an error.
 func LoadCompat(data []byte) (World, error) {
-	var fields struct{ Secrets, Faults, Roles, Associations, Limits json.RawMessage }
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return World{}, err
-	}
 	var w World
-	for _, f := range []struct {
-		name string
-		from json.RawMessage
-		to   any
-	}{
-		{"secrets", fields.Secrets, &w.Secrets}, {"faults", fields.Faults, &w.Faults},
-		{"roles", fields.Roles, &w.Roles}, {"associations", fields.Associations, &w.Associations},
-		{"limits", fields.Limits, &w.Limits},
-	} {
-		if len(f.from) == 0 {
-			continue
-		}
-		d := json.NewDecoder(bytes.NewReader(f.from))
-		d.DisallowUnknownFields()
-		if err := d.Decode(f.to); err != nil {
-			return World{}, fmt.Errorf("%s: %w", f.name, err)
-		}
+	err := traffic.ReadFields(data, map[string]any{
+		"secrets": &w.Secrets, "faults": &w.Faults, "limits": &w.Limits,
+		"roles": &w.Roles, "associations": &w.Associations,
+	})
+	if err != nil {
+		return World{}, err
 	}
 	return w, nil
 }

@@ -245,6 +245,15 @@ func Parse(token string) (Claims, error) {
 	return c, nil
 }
 
+// Expiry is the end of a token's time; zero for what is no token.
+func Expiry(token string) time.Time {
+	c, err := Parse(token)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(c.Expires), 0)
+}
+
 // Verify checks the signature. Times, issuer, audience and subject are the
 // caller's to judge.
 func (k KeySet) Verify(token string) (Claims, error) {
