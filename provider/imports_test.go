@@ -17,8 +17,8 @@ var layers = [][]string{
 	{"provider/plan", "provider/request", "provider/fair"},
 	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws"},
 	{"provider/store", "provider/pace"},
-	{"provider/strict", "auth/aws", "auth/kubernetes"},
-	{"auth", "auth/internal/flight"},
+	{"provider/strict", "provider/jsontext", "auth/aws", "auth/kubernetes"},
+	{"auth", "auth/internal/flight", "provider/budget"},
 }
 
 // Data goes one way: nobody downstream imports what is above it.

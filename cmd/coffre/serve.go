@@ -184,6 +184,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			}
 		}
 	}
+	turns := provider.NewTurns()
 	for _, name := range names {
 		socket, err := provider.Listen(o.providersDir, name)
 		if err != nil {
@@ -191,7 +192,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
