@@ -18,8 +18,8 @@ var layers = [][]string{
 	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws"},
 	{"provider/store/ask"},
 	{"provider/store", "provider/pace"},
-	{"provider/strict", "auth/aws", "auth/kubernetes"},
-	{"auth/keep", "auth/pool", "auth/peer"},
+	{"provider/strict", "provider/jsontext", "auth/aws", "auth/kubernetes"},
+	{"auth/keep", "auth/pool", "auth/peer", "provider/budget"},
 	{"auth"},
 	{"auth/fault", "auth/fair", "auth/internal/flight"},
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/render"
@@ -19,7 +21,7 @@ import (
 // A Dialect reads the SecretProviderClass parameters of one syntax. It does no
 // I/O; its errors name the parameter and the index.
 type Dialect interface {
-	Plan(request.Request) (plan.Plan, error)
+	Plan(*budget.Budget, request.Request) (plan.Plan, error)
 }
 
 // Explainer is a Dialect that words failures as the users of its own provider
@@ -39,6 +41,9 @@ type Provider struct {
 	Dialect Dialect
 	Secrets Secrets
 	Audit   func(request.Request, []plan.Answer) // told of every delivery
+	// Turns are those of dear Mounts, shared by all dialects of the node; nil
+	// where there is nobody to share with.
+	Turns *fair.Gate
 	// Failures is told how every Mount ended; nil where nobody asks.
 	Failures *failures.Watch
 }
@@ -57,15 +62,18 @@ type Version struct{ ID, Version string }
 
 // Mount answers one request, all or nothing.
 func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, error) {
-	asked, err := p.Dialect.Plan(req) // what is asked for
+	cost := budget.New(ctx, p.Turns, req.Identity.Namespace) // what it may cost
+	defer cost.Close()
+
+	asked, err := p.Dialect.Plan(cost, req) // what is asked for
 	if err != nil {
 		return Response{}, invalid(err)
 	}
-	answers, err := p.Secrets.Get(ctx, req.Identity, asked.Queries()) // what the stores hold
+	answers, err := p.Secrets.Get(budget.With(ctx, cost), req.Identity, asked.Queries()) // what the stores hold
 	if err != nil {
 		return Response{}, unanswered(err, p.explain)
 	}
-	files, err := render.Files(asked, answers) // what the pod sees
+	files, err := render.Files(cost, asked, answers) // what the pod sees
 	if err != nil {
 		return Response{}, invalid(p.explain(err))
 	}

@@ -21,6 +21,7 @@ import (
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/plan"
@@ -73,7 +74,7 @@ func (s *shelf) kinds() store.Kinds {
 // panicky is a dialect with a fault.
 type panicky struct{}
 
-func (panicky) Plan(r request.Request) (plan.Plan, error) {
+func (panicky) Plan(_ *budget.Budget, r request.Request) (plan.Plan, error) {
 	var none map[string]string
 	none[r.Parameters["objects"]] = "boom"
 	return plan.Plan{}, nil

@@ -170,6 +170,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			}
 		}
 	}
+	turns := provider.NewTurns()
 	for _, name := range names {
 		socket, err := provider.Listen(o.providersDir, name)
 		if err != nil {
@@ -177,7 +178,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch}
+		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -176,7 +177,6 @@ type round struct {
 	ctx     context.Context
 	id      auth.Identity
 	readers map[store.Selector]*reader
-	wanted  int
 	read    map[key]*want // what the round has already: one copy serves all its objects
 }
 
@@ -237,11 +237,11 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			errs[i] = r.queryError(q, search.from, search.err)
 			continue
 		}
-		if r.wanted += len(search.found); r.wanted > maxWanted {
-			wants[i], errs[i] = nil, r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: its searches find more than %d secrets together; narrow them, or use several volumes", q.Field, maxWanted))
+		wants[i] = nil
+		if err := budget.From(r.ctx).Queries(len(search.found)); err != nil {
+			errs[i] = r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: find %s", q.Field, err))
 			continue
 		}
-		wants[i] = nil
 		for _, ref := range search.found {
 			wants[i] = append(wants[i], r.want(q, search.from, ref, nil))
 		}
@@ -249,10 +249,6 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 
 	return wants, errs
 }
-
-// maxWanted is how many secrets the searches of one mount may find together:
-// each becomes a file at least.
-const maxWanted = plan.MaxFiles
 
 func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filter) *want {
 	w := &want{from: from, refresh: q.Refresh, key: key{batchKey: from.key(), ref: ref}}

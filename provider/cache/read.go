@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -42,9 +43,25 @@ func (r *round) readAll(groups [][]*want) {
 	if waits != nil {
 		r.await(waits)
 	}
+	r.charge(groups)
 	for _, w := range twice {
 		first := r.read[w.key]
 		w.reading, w.origin, w.err = first.reading, first.origin, first.err
+	}
+}
+
+// charge counts what the round holds now into the mount's budget.
+func (r *round) charge(groups [][]*want) {
+	cost := budget.From(r.ctx)
+	for _, group := range groups {
+		for _, w := range group {
+			if r.read[w.key] != w || w.err != nil {
+				continue
+			}
+			if err := cost.Bytes(int(w.reading.size())); err != nil {
+				w.reading, w.err = reading{}, store.Errorf(store.Invalid, "%s", err)
+			}
+		}
 	}
 }
 
@@ -98,6 +115,7 @@ func (c *call) joinable(w *want, now time.Time) bool {
 func (r *round) await(waits []pending) {
 	c := r.cache
 	defer fair.Pause(r.ctx)()
+	defer budget.From(r.ctx).Pause()()
 
 	for _, p := range waits {
 		select {

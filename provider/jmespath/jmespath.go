@@ -1,6 +1,9 @@
 // Package jmespath selects text from JSON by a tenant's JMESPath expression
-// without letting it hurt the node: expressions are bounded before any value is
-// read, the library's panics are errors, and no error shows a part of a value.
+// without letting it hurt the node: it evaluates expressions itself, so that
+// what an expression touches and what grows is charged to the mount's budget,
+// and numbers keep the text that the secret has. The grammar and the functions
+// are those of github.com/jmespath/go-jmespath, which the AWS provider links;
+// what a newer grammar adds is refused. No error shows a part of a value.
 package jmespath
 
 import (
@@ -9,120 +12,141 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jmespath/go-jmespath"
+	"github.com/jmespath-community/go-jmespath/pkg/parsing"
+
+	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/provider/jsontext"
 )
 
-// Expression is an expression that is within the bounds. It prints as its text.
+// Expression is an expression that parsed. It prints as its text.
 type Expression struct {
-	text     string
-	compiled *jmespath.JMESPath
+	text string
+	tree parsing.ASTNode
 }
 
 // String is the expression's text.
 func (e *Expression) String() string { return e.text }
 
-// Bounds of a JMESPath expression. Each comma of a multi-select may double
-// what comes after it ([@,@]), so that their number bounds the growth.
+// Bounds of an expression's text: the parser, and the evaluation, go down its
+// nesting by the stack.
 const (
-	maxLength = 1024
-	maxCommas = 8
+	maxLength = 16 << 10
+	nodeBytes = 256 // of the syntax tree, a byte of text
 )
 
 // Parse checks an expression.
-func Parse(text string) (*Expression, error) {
+func Parse(b *budget.Budget, text string) (*Expression, error) {
 	if len(text) > maxLength {
 		return nil, fmt.Errorf("is %d bytes; the limit is %d", len(text), maxLength)
 	}
-	if n := commasOutsideQuotes(text); n > maxCommas {
-		return nil, fmt.Errorf("has %d commas; the limit is %d", n, maxCommas)
+	if err := b.Bytes(len(text) * nodeBytes); err != nil {
+		return nil, err
 	}
-	compiled, err := compile(text)
+
+	tree, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
-	return &Expression{text, compiled}, nil
-}
-
-func commasOutsideQuotes(s string) int {
-	commas := 0
-	quote := byte(0)
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case quote != 0 && c == '\\':
-			i++
-		case quote != 0:
-			if c == quote {
-				quote = 0
-			}
-		case c == '\'' || c == '"' || c == '`':
-			quote = c
-		case c == ',':
-			commas++
-		}
+	if err := prepare(&tree); err != nil {
+		return nil, err
 	}
-	return commas
+	return &Expression{text, tree}, nil
 }
 
-// compile compiles; the library panics on some expressions.
-func compile(text string) (compiled *jmespath.JMESPath, err error) {
+// parse parses; a fault of the parser is no more than an error.
+func parse(text string) (tree parsing.ASTNode, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errors.New("is no JMESPath expression")
 		}
 	}()
-	compiled, err = jmespath.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("is no JMESPath expression: %s", strings.TrimPrefix(err.Error(), "SyntaxError: "))
+	if tree, err = parsing.NewParser().Parse(text); err != nil {
+		return tree, fmt.Errorf("is no JMESPath expression: %s", strings.TrimPrefix(err.Error(), "SyntaxError: "))
 	}
-	return compiled, nil
+	return tree, nil
 }
 
-// Search is the text that the expression selects from a JSON value. A result
-// that is no text is an error unless nonString allows it; it is then written as
-// JSON. Errors name the kind of the result, never the result.
-func (e *Expression) Search(value []byte, nonString bool) ([]byte, error) {
-	var data any
-	if err := json.Unmarshal(value, &data); err != nil {
-		return nil, errors.New("is no JSON, which jmesPath reads")
+// prepare refuses what the AWS provider's grammar does not have, and makes
+// literals of the types that values have.
+func prepare(n *parsing.ASTNode) error {
+	switch n.NodeType {
+	case parsing.ASTLiteral:
+		n.Value = literal(n.Value)
+	case parsing.ASTArithmeticExpression, parsing.ASTArithmeticUnaryExpression:
+		return errors.New(`is no JMESPath expression: it calculates; a key with a hyphen is written in double quotes, as '"user-name"'`)
+	case parsing.ASTRootNode, parsing.ASTLetExpression, parsing.ASTVariable, parsing.ASTBindings, parsing.ASTBinding:
+		return errors.New("is no JMESPath expression: $ and let are no part of the grammar")
 	}
-	result, err := evaluate(e.compiled, data)
-	switch r := result.(type) {
-	case nil:
-		if err == nil {
-			err = errors.New("selects nothing")
+
+	for i := range n.Children {
+		if err := prepare(&n.Children[i]); err != nil {
+			return err
 		}
-		return nil, fmt.Errorf("jmesPath %.120q %w", e.text, err)
-	case string:
-		return []byte(r), nil
+	}
+	return nil
+}
+
+func literal(v any) any {
+	switch v := v.(type) {
 	case float64:
-		// A number that a float cannot hold would be written wrong, and
-		// nobody would know.
-		if const53 := float64(1 << 53); r >= const53 || r <= -const53 {
-			return nil, fmt.Errorf("jmesPath %.120q selects a number too large to be exact; store it as text", e.text)
+		if text, err := json.Marshal(v); err == nil {
+			return json.Number(text)
 		}
+	case []any:
+		for i := range v {
+			v[i] = literal(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = literal(v[k])
+		}
+	}
+	return v
+}
+
+// Search is the text that the expression selects from a JSON value, as
+// jsontext.Parse gives it. A result that is no text is an error unless
+// nonString allows it; it is then written as JSON. Errors name the kind of the
+// result, never the result.
+func (e *Expression) Search(b *budget.Budget, data any, nonString bool) ([]byte, error) {
+	result, err := e.evaluate(b, data)
+	if err != nil {
+		return nil, fmt.Errorf("jmesPath %.120q %w", e.text, err)
+	}
+
+	if text, is := result.(string); is {
+		return []byte(text), b.Bytes(len(text))
+	}
+	if result == nil {
+		return nil, fmt.Errorf("jmesPath %.120q selects nothing", e.text)
 	}
 	if !nonString {
-		return nil, fmt.Errorf("jmesPath %.120q selects %s, not text; set allowNonString: true for its JSON, or use to_string()", e.text, jsonKind(result))
+		return nil, fmt.Errorf("jmesPath %.120q selects %s, not text; set allowNonString: true for its JSON, or use to_string()", e.text, kind(result))
 	}
-	return json.Marshal(result)
+	text, err := jsontext.Write(b, result)
+	if err != nil {
+		return nil, fmt.Errorf("jmesPath %.120q %w", e.text, err)
+	}
+	return text, nil
 }
 
-func evaluate(compiled *jmespath.JMESPath, data any) (result any, err error) {
+// errUnfit is what is said where a function got an argument that it does not
+// take: the argument is a part of the value.
+var errUnfit = errors.New("does not work on this value (a function got an argument of another kind than it takes)")
+
+func (e *Expression) evaluate(b *budget.Budget, data any) (result any, err error) {
 	defer func() {
 		if recover() != nil {
-			result, err = nil, errors.New("does not work on this value")
+			result, err = nil, errUnfit
 		}
 	}()
-	if result, err = compiled.Search(data); err != nil {
-		// The library's text may quote an argument, which is a part of the value.
-		return nil, errors.New("does not work on this value (a function got an argument of another kind than it takes)")
-	}
-	return result, nil
+	return (&evaluator{budget: b}).eval(e.tree, data)
 }
 
-func jsonKind(v any) string {
+// kind is what a value is, for an error.
+func kind(v any) string {
 	switch v.(type) {
-	case float64:
+	case json.Number, float64:
 		return "a number"
 	case bool:
 		return "true or false"

@@ -5,11 +5,11 @@
 package plan
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/jmespath"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/template"
@@ -19,7 +19,9 @@ import (
 const (
 	MaxObjects = 500 // entries of objects
 	MaxFound   = 500 // secrets that one find may match
-	MaxFiles   = 2000
+	// MaxRewritten is the longest name that a rewrite may make or be given, as
+	// the driver's paths are.
+	MaxRewritten = 4096
 )
 
 // Plan is what one Mount asks for.
@@ -162,7 +164,7 @@ func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.F
 type Keys struct {
 	All    bool
 	Names  []string
-	Regexp *regexp.Regexp
+	Regexp *budget.Pattern
 }
 
 // Decoding is how a value's text is to be decoded.
@@ -190,6 +192,6 @@ const (
 
 // Rewrite changes the names of files that keys and find make.
 type Rewrite struct {
-	Regexp *regexp.Regexp
+	Regexp *budget.Pattern
 	With   string // Go's expansion: $1, ${name}
 }

@@ -8,22 +8,36 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
+	"github.com/coffre-csi/coffre/provider/strict"
 )
 
 // decode undoes an encoding of the text. White space around and within it is
 // no part of it. Auto leaves alone what is neither base64 nor base64url.
-func decode(d plan.Decoding, text []byte) ([]byte, error) {
+func decode(b *budget.Budget, d plan.Decoding, text []byte) ([]byte, error) {
 	if d == "" {
 		return text, nil
 	}
-	compact := string(bytes.Join(bytes.Fields(text), nil))
+	if err := b.Bytes(3 * len(text)); err != nil {
+		return nil, err
+	}
+	if err := b.Work(8 * len(text)); err != nil {
+		return nil, err
+	}
+
+	compact := strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, string(text))
 	fromBase64 := func(e *base64.Encoding) ([]byte, error) {
 		out, err := e.Strict().DecodeString(strings.TrimRight(compact, "="))
 		if err != nil {
@@ -53,14 +67,31 @@ func decode(d plan.Decoding, text []byte) ([]byte, error) {
 	}
 }
 
+// Bytes of memory that a format takes a byte of the value, and a key: the tree
+// in between, its indented form, escapes of six bytes a character.
+const (
+	formatBytes = 12
+	keyBytes    = 512
+)
+
 // write makes one file of all keys, sorted.
-func write(f plan.Format, doc *document, d plan.Decoding) ([]byte, error) {
+func write(b *budget.Budget, f plan.Format, doc *document, d plan.Decoding) ([]byte, error) {
+	if !doc.named {
+		return nil, errNoKeys
+	}
+	if err := b.Bytes(formatBytes*len(doc.json) + keyBytes*len(doc.keys)); err != nil {
+		return nil, err
+	}
+	if err := b.Work(formatBytes * len(doc.json)); err != nil {
+		return nil, err
+	}
+
 	if d != "" {
 		decoded := make(map[string]string, len(doc.keys))
 		for _, k := range doc.keys {
-			text, err := doc.value(k)
+			text, err := doc.value(b, k)
 			if err == nil {
-				text, err = decode(d, text)
+				text, err = decode(b, d, text)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("key %q: %w", shorten(k), err)
@@ -71,28 +102,28 @@ func write(f plan.Format, doc *document, d plan.Decoding) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if doc, err = parse(raw); err != nil {
+		if doc, err = parse(b, raw); err != nil {
 			return nil, err
 		}
 	}
 	switch f {
 	case plan.JSON:
-		data, err := doc.data()
+		data, err := doc.data(b)
 		if err != nil {
 			return nil, err
 		}
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
+		var out bytes.Buffer
+		enc := json.NewEncoder(&out)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(data)
-		return b.Bytes(), err
+		return out.Bytes(), err
 	case plan.YAML:
-		return writeYAML(doc)
+		return writeYAML(b, doc)
 	case plan.Dotenv:
-		return writeLines(doc, dotenvKey, quoteDotenv, "=")
+		return writeLines(b, doc, variable, quoteDotenv, "=")
 	case plan.Properties:
-		return writeLines(doc, nil, func(s string) (string, error) { return escapeProperty(s, false), nil }, "=")
+		return writeLines(b, doc, nil, func(s string) (string, error) { return escapeProperty(s, false), nil }, "=")
 	default:
 		return nil, fmt.Errorf("format %q is not known here", f)
 	}
@@ -107,7 +138,10 @@ var (
 
 // writeYAML writes block style, every string quoted where YAML would read it
 // as something else.
-func writeYAML(doc *document) ([]byte, error) {
+func writeYAML(b *budget.Budget, doc *document) ([]byte, error) {
+	if err := strict.Charge(b, string(doc.json)); err != nil {
+		return nil, err
+	}
 	var root yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(doc.json)) // JSON is YAML; nodes keep numbers' text
 	if err := dec.Decode(&root); err != nil {
@@ -131,19 +165,19 @@ func writeYAML(doc *document) ([]byte, error) {
 		}
 	}
 	blocks(&root)
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := enc.Encode(&root); err != nil {
 		return nil, errNoKeys
 	}
-	return b.Bytes(), enc.Close()
+	return out.Bytes(), enc.Close()
 }
 
-func writeLines(doc *document, legal *regexp.Regexp, quote func(string) (string, error), sep string) ([]byte, error) {
-	var b bytes.Buffer
+func writeLines(b *budget.Budget, doc *document, legal *regexp.Regexp, quote func(string) (string, error), sep string) ([]byte, error) {
+	var out bytes.Buffer
 	for _, k := range doc.keys {
-		value, err := doc.value(k)
+		value, err := doc.value(b, k)
 		if err != nil {
 			return nil, fmt.Errorf("key %q %w", shorten(k), err)
 		}
@@ -151,35 +185,35 @@ func writeLines(doc *document, legal *regexp.Regexp, quote func(string) (string,
 		if legal == nil {
 			name = escapeProperty(k, true)
 		} else if !legal.MatchString(k) {
-			return nil, fmt.Errorf("key %q cannot name a variable; choose keys, or another format", shorten(k))
+			return nil, fmt.Errorf("key %q cannot name a variable in a shell; store it under another key, or use another format", shorten(k))
 		}
 		text, err := quote(string(value))
 		if err != nil {
 			return nil, fmt.Errorf("key %q %w", shorten(k), err)
 		}
-		b.WriteString(name + sep + text + "\n")
+		out.WriteString(name + sep + text + "\n")
 	}
-	return b.Bytes(), nil
+	return out.Bytes(), nil
 }
 
 var (
-	dotenvKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+	variable    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	dotenvPlain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]*$`)
 )
 
-// quoteDotenv writes a value so that shells and the common dotenv readers read
-// the same: plain, in single quotes where it can be, else in double quotes
-// with escapes.
+// quoteDotenv writes a value so that a shell reads it back: plain, in single
+// quotes where it can be, else in double quotes. A line break stands as it is:
+// no shell has an escape for it.
 func quoteDotenv(s string) (string, error) {
 	switch {
 	case strings.ContainsRune(s, 0):
 		return "", errors.New("holds a NUL byte, which no variable can")
 	case dotenvPlain.MatchString(s):
 		return s, nil
-	case !strings.ContainsAny(s, "'\n\r"):
+	case !strings.Contains(s, "'"):
 		return "'" + s + "'", nil
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`", "\n", `\n`, "\r", `\r`).Replace(s) + `"`, nil
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`, nil
 }
 
 // escapeProperty follows java.util.Properties (store): the escapes that its
@@ -209,35 +243,4 @@ func escapeProperty(s string, key bool) string {
 		}
 	}
 	return b.String()
-}
-
-// dotenv reads KEY=VALUE lines; ok is false where any line is none. Values in
-// single quotes are literal, in double quotes with escapes; nothing is
-// expanded.
-func dotenv(text []byte) (pairs map[string]string, ok bool) {
-	pairs = map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		key, value, found := strings.Cut(strings.TrimPrefix(line, "export "), "=")
-		key = strings.TrimSpace(key)
-		if !found || !dotenvKey.MatchString(key) {
-			return nil, false
-		}
-		value = strings.TrimSpace(value)
-		switch {
-		case len(value) >= 2 && value[0] == '\'' && value[len(value)-1] == '\'':
-			value = value[1 : len(value)-1]
-		case len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"':
-			unquoted, err := strconv.Unquote(strings.NewReplacer(`\$`, "$", "\\`", "`").Replace(value))
-			if err != nil {
-				return nil, false
-			}
-			value = unquoted
-		}
-		pairs[key] = value
-	}
-	return pairs, len(pairs) > 0
 }

@@ -9,10 +9,14 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
+	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/provider/jsontext"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -37,12 +41,20 @@ type File struct {
 
 // Files renders a plan. answers are in the order of plan.Queries. All mistakes
 // are reported together; the files are sorted by path.
-func Files(p plan.Plan, answers []plan.Answer) ([]File, error) {
-	r := renderer{}
+// What is rendered is charged to the mount's budget as it is made; where that
+// is used up, or the time, the object that came too far is the only mistake.
+func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error) {
+	r := renderer{budget: b, documents: map[*byte]parsed{}, values: map[*byte]any{}}
 	for _, o := range p.Objects {
 		n := len(o.Sources)
 		r.object(o, answers[:n])
 		answers = answers[n:]
+		if b.Err() != nil {
+			return nil, r.errors[len(r.errors)-1:]
+		}
+		if len(r.errors) >= maxErrors {
+			break
+		}
 	}
 	if len(r.errors) > 0 {
 		return nil, r.errors
@@ -67,10 +79,53 @@ func (es Errors) Error() string {
 
 func (es Errors) Unwrap() []error { return es }
 
+// maxErrors is how many mistakes are told of.
+const maxErrors = 100
+
 type renderer struct {
+	budget *budget.Budget
 	files  []File
-	owners []string // the object of each file
+	total  int // bytes of files
 	errors Errors
+
+	// What was read already of a secret that several objects draw on, by where
+	// its value begins.
+	documents map[*byte]parsed
+	values    map[*byte]any
+}
+
+type parsed struct {
+	*document
+	err error
+}
+
+// document reads a secret's keys, once a secret.
+func (r *renderer) document(value []byte) (*document, error) {
+	at := unsafe.SliceData(value)
+	if p, known := r.documents[at]; known && at != nil {
+		return p.document, p.err
+	}
+	doc, err := parse(r.budget, value)
+	if at != nil && r.budget.Err() == nil {
+		r.documents[at] = parsed{doc, err}
+	}
+	return doc, err
+}
+
+// json reads a secret as JSON of any kind, once a secret.
+func (r *renderer) json(value []byte) (any, error) {
+	at := unsafe.SliceData(value)
+	if v, known := r.values[at]; known && at != nil {
+		return v, nil
+	}
+	v, err := jsontext.Parse(r.budget, value)
+	if err == nil && at != nil {
+		r.values[at] = v
+	}
+	if errors.Is(err, jsontext.ErrNotJSON) {
+		err = errors.New("is no JSON, which jmesPath reads")
+	}
+	return v, err
 }
 
 // object renders one object: from each secret that its first source found, or
@@ -80,51 +135,65 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
 	}
 	if o.Output.Template != nil {
-		if file, err := templated(o, answers); err != nil {
+		if file, err := r.templated(o, answers); err != nil {
 			fail(plan.Found{}, "template: %s", err)
 		} else if file != nil {
-			r.add(o, *file)
+			if err := r.add(o, *file); err != nil {
+				fail(plan.Found{}, "%s", err)
+			}
 		}
 		return
 	}
 	for _, found := range answers[0].Found {
-		parts, err := parts(o, found)
-		if err != nil {
-			fail(found, "%s", err)
-			continue
-		}
-		for _, part := range parts {
+		err := r.parts(o, found, func(p part) error {
 			name := o.Output.File
 			if o.Several() {
-				name = o.Output.File + rewrite(o.Output.Rewrite, part.name)
+				rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
+				if err != nil {
+					return err
+				}
+				name += rewritten
 			}
-			r.add(o, File{Path: name, Contents: part.value, Version: version(o, []plan.Found{found})})
+			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, []plan.Found{found})})
+		})
+		if err != nil {
+			fail(found, "%s", err)
+		}
+		if r.budget.Err() != nil || len(r.errors) >= maxErrors {
+			return
 		}
 	}
 }
 
-func (r *renderer) add(o plan.Object, f File) {
+// add takes a file as it is made. Its error is a limit; a path that is no
+// file's is a mistake of its own.
+func (r *renderer) add(o plan.Object, f File) error {
 	f.Mode = o.Output.Mode
 	f.ID = cmp.Or(o.Output.ID, f.Path)
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
-		return
+		return nil
+	}
+
+	if err := r.budget.Files(1); err != nil {
+		return err
+	}
+	if err := r.budget.Bytes(128 + len(f.Path)); err != nil {
+		return err
+	}
+	if r.total += len(f.Path) + len(f.Contents); r.total > MaxBytes {
+		return fmt.Errorf("makes the files more than %d bytes together, which is what the driver takes: leave some out, or use several volumes", MaxBytes)
 	}
 	r.files = append(r.files, f)
-	r.owners = append(r.owners, o.Field)
+	return nil
 }
 
 // checkSet looks at the files together, sorted: two of one path, a file where
-// another needs a folder, too many, too large.
+// another needs a folder.
 func (r *renderer) checkSet() error {
-	if len(r.files) > plan.MaxFiles {
-		return Errors{fmt.Errorf("objects make %d files; the limit is %d", len(r.files), plan.MaxFiles)}
-	}
 	var errs Errors
-	total := 0
 	paths := make(map[string]bool, len(r.files))
 	for _, f := range r.files {
-		total += len(f.Path) + len(f.Contents)
 		if paths[f.Path] {
 			errs = append(errs, fmt.Errorf("%q is made by two objects; give one of them another file", shorten(f.Path)))
 		}
@@ -136,9 +205,6 @@ func (r *renderer) checkSet() error {
 				errs = append(errs, fmt.Errorf("%q is a file and the folder of %q", shorten(f.Path[:i]), shorten(f.Path)))
 			}
 		}
-	}
-	if total > MaxBytes {
-		errs = append(errs, fmt.Errorf("the files hold %d bytes together; the driver takes %d: leave some out, or use several volumes", total, MaxBytes))
 	}
 	if len(errs) > 0 {
 		return errs
@@ -152,83 +218,108 @@ type part struct {
 	value store.Value
 }
 
-// parts cuts a secret into the values that the object asks for.
-func parts(o plan.Object, found plan.Found) ([]part, error) {
-	out, value := o.Output, found.Secret.Value
-	switch {
-	case out.Format != "":
-		doc, err := parse(value)
-		if err != nil {
-			return nil, err
-		}
-		text, err := write(out.Format, doc, out.Decode)
-		return []part{{found.Ref.Name, text}}, err
-	case out.JMESPath != nil:
-		text, err := out.JMESPath.Search(value, out.NonString)
-		if err != nil {
-			return nil, err
-		}
-		return decodedPart(found.Ref.Name, text, out.Decode)
-	case out.Key != "":
-		doc, err := parse(value)
-		if err != nil {
-			return nil, err
-		}
-		text, err := doc.path(out.Key)
-		if err != nil {
-			return nil, err
-		}
-		return decodedPart(found.Ref.Name, text, out.Decode)
-	case out.Keys != nil:
-		return exploded(o, found)
-	default:
-		return decodedPart(found.Ref.Name, value, out.Decode)
+// parts cuts a secret into the values that the object asks for, and hands each
+// on before the next is made.
+func (r *renderer) parts(o plan.Object, found plan.Found, each func(part) error) error {
+	if o.Output.Keys != nil {
+		return r.exploded(o, found, each)
 	}
+	text, err := r.value(o.Output, found.Secret.Value)
+	if err != nil {
+		return err
+	}
+	return each(part{found.Ref.Name, text})
 }
 
-func decodedPart(name string, value []byte, d plan.Decoding) ([]part, error) {
-	text, err := decode(d, value)
-	return []part{{name, text}}, err
-}
+// value is the one text that an object makes of a secret.
+func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
+	switch {
+	case out.JMESPath != nil:
+		data, err := r.json(value)
+		if err != nil {
+			return nil, err
+		}
+		text, err := out.JMESPath.Search(r.budget, data, out.NonString)
+		if err != nil {
+			return nil, err
+		}
+		return decode(r.budget, out.Decode, text)
+	case out.Format == "" && out.Key == "":
+		return decode(r.budget, out.Decode, value)
+	}
 
-// exploded makes one value a key.
-func exploded(o plan.Object, found plan.Found) ([]part, error) {
-	doc, err := parse(found.Secret.Value)
+	doc, err := r.document(value)
 	if err != nil {
 		return nil, err
 	}
-	keys := o.Output.Keys
-	names := keys.Names
+	if out.Format != "" {
+		return write(r.budget, out.Format, doc, out.Decode)
+	}
+	text, err := doc.path(r.budget, out.Key)
+	if err != nil {
+		return nil, err
+	}
+	return decode(r.budget, out.Decode, text)
+}
+
+// exploded makes one value a key.
+func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) error) error {
+	doc, err := r.document(found.Secret.Value)
+	if err != nil {
+		return err
+	}
+	names := o.Output.Keys.Names
 	if names == nil {
-		names = doc.keys
-		if keys.Regexp != nil {
-			names = slices.DeleteFunc(slices.Clone(names), func(k string) bool { return !keys.Regexp.MatchString(k) })
-		}
-		if len(names) == 0 {
-			return nil, fmt.Errorf("no key matches")
+		if names, err = r.discovered(doc, o.Output.Keys); err != nil {
+			return err
 		}
 	}
+
 	prefix := ""
 	if o.Sources[0].Query.Find != nil {
 		prefix = found.Ref.Name + "/"
 	}
-	parts := make([]part, 0, len(names))
 	for _, key := range names {
-		text, err := doc.value(key)
+		text, err := doc.value(r.budget, key)
 		if err == nil {
-			text, err = decode(o.Output.Decode, text)
+			text, err = decode(r.budget, o.Output.Decode, text)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", shorten(key), err)
+			return fmt.Errorf("key %q: %w", shorten(key), err)
 		}
-		parts = append(parts, part{prefix + key, text})
+		if err := each(part{prefix + key, text}); err != nil {
+			return err
+		}
 	}
-	return parts, nil
+	return nil
+}
+
+// discovered are the keys that a value has and an object asks for.
+func (r *renderer) discovered(doc *document, keys *plan.Keys) ([]string, error) {
+	if !doc.named {
+		return nil, errNoKeys
+	}
+	if keys.Regexp == nil {
+		return doc.keys, nil
+	}
+	var names []string
+	for _, k := range doc.keys {
+		if err := keys.Regexp.Match(r.budget, len(k)); err != nil {
+			return nil, err
+		}
+		if keys.Regexp.MatchString(k) {
+			names = append(names, k)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no key matches")
+	}
+	return names, nil
 }
 
 // templated renders an object's template; nil where a secret that it needs is
 // optional and missing.
-func templated(o plan.Object, answers []plan.Answer) (*File, error) {
+func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error) {
 	data := map[string]any{}
 	var all []plan.Found
 	for i, source := range o.Sources {
@@ -237,7 +328,7 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 		}
 		found := answers[i].Found[0]
 		all = append(all, found)
-		value, err := templateValue(found.Secret.Value)
+		value, err := r.templateValue(found.Secret.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -252,11 +343,11 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 			data["value"] = value
 		}
 	}
-	text, err := o.Output.Template.Execute(data)
+	text, err := o.Output.Template.Execute(r.budget, data)
 	if err != nil {
 		return nil, err
 	}
-	if text, err = decode(o.Output.Decode, text); err != nil {
+	if text, err = decode(r.budget, o.Output.Decode, text); err != nil {
 		return nil, err
 	}
 	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
@@ -265,11 +356,13 @@ func templated(o plan.Object, answers []plan.Answer) (*File, error) {
 // templateValue is a secret as a template sees it: its keys, or its text. One
 // line without braces is text: a password may look like a mapping (a: b) or a
 // variable (a=b).
-func templateValue(value []byte) (any, error) {
+func (r *renderer) templateValue(value []byte) (any, error) {
 	text := bytes.TrimSpace(value)
 	if bytes.HasPrefix(text, []byte("{")) || bytes.ContainsRune(text, '\n') {
-		if doc, err := parse(text); err == nil {
-			return doc.data()
+		if doc, err := r.document(value); err == nil && doc.named {
+			return doc.data(r.budget)
+		} else if r.budget.Err() != nil {
+			return nil, err
 		}
 	}
 	return string(value), nil
@@ -290,11 +383,16 @@ func version(o plan.Object, from []plan.Found) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:15])
 }
 
-func rewrite(rw *plan.Rewrite, name string) string {
-	if rw == nil {
-		return name
+// rewrite is the name that a rewrite makes of one.
+func (r *renderer) rewrite(rw *plan.Rewrite, name string) (string, error) {
+	if rw == nil || len(name) > plan.MaxRewritten {
+		return name, nil // no path is as long
 	}
-	return rw.Regexp.ReplaceAllString(name, rw.With)
+	rewritten, err := rw.Regexp.Replace(r.budget, name, rw.With, plan.MaxRewritten)
+	if errors.Is(err, budget.ErrTooLong) {
+		return "", fmt.Errorf("rewrite: makes a name of more than %d bytes", plan.MaxRewritten)
+	}
+	return rewritten, err
 }
 
 // shorten keeps a name that a tenant wrote to a length that fits an event.

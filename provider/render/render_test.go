@@ -1,21 +1,34 @@
 package render
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/fileutil"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/template"
 )
+
+// mount is the budget of one.
+func mount() *budget.Budget { return budget.New(context.Background(), nil, "") }
+
+func pattern(text string) *budget.Pattern {
+	p, err := mount().Compile(text)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
 
 // one makes the plan and answer of an object with one secret.
 func one(value string, out plan.Output) (plan.Plan, []plan.Answer) {
@@ -44,7 +57,7 @@ const sample = `{"user":"app","password":"p\"w","port":5432,"tls":true,"a.b":"do
 
 func tmpl(t *testing.T, text string) *template.Template {
 	t.Helper()
-	parsed, err := template.Parse(text)
+	parsed, err := template.Parse(nil, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +85,12 @@ func TestValuesBecomeFiles(t *testing.T) {
 		"YAML 1.1 words":        {"user: app\nyes: on\n", plan.Output{Key: "yes"}, "f=on"},
 		"YAML block":            {"block: |\n  a\n  b\n", plan.Output{Key: "block"}, "f=a\nb\n"},
 		"YAML anchors":          {"a: &x {k: v}\nb: *x\n", plan.Output{Key: "b.k"}, "f=v"},
-		"key of dotenv":         {"# c\nexport A=1\nB='two $x'\nC=\"a\\nb\"\n", plan.Output{Key: "C"}, "f=a\nb"},
+		"key of dotenv":         {"# c\nexport A=1\nB='two $x'\nC=\"a\nb\"\n", plan.Output{Key: "C"}, "f=a\nb"},
 		"dotenv literal":        {"A=1\nB='two $x'\n", plan.Output{Key: "B"}, "f=two $x"},
 		"all keys":              {`{"b":"2","a":"1"}`, plan.Output{Keys: &plan.Keys{All: true}, File: "k/"}, "k/a=1|k/b=2"},
 		"named keys":            {`{"b":"2","a":"1","c":"3"}`, plan.Output{Keys: &plan.Keys{Names: []string{"c", "a"}}}, "a=1|c=3"},
-		"matching keys":         {`{"db_u":"2","db_p":"1","c":"3"}`, plan.Output{Keys: &plan.Keys{Regexp: regexp.MustCompile("^db_")}}, "db_p=1|db_u=2"},
-		"rewritten":             {`{"DB_USER":"2","DB_PW":"1"}`, plan.Output{Keys: &plan.Keys{All: true}, Rewrite: &plan.Rewrite{Regexp: regexp.MustCompile("^DB_(.*)$"), With: "db/$1"}}, "db/PW=1|db/USER=2"},
+		"matching keys":         {`{"db_u":"2","db_p":"1","c":"3"}`, plan.Output{Keys: &plan.Keys{Regexp: pattern("^db_")}}, "db_p=1|db_u=2"},
+		"rewritten":             {`{"DB_USER":"2","DB_PW":"1"}`, plan.Output{Keys: &plan.Keys{All: true}, Rewrite: &plan.Rewrite{Regexp: pattern("^DB_(.*)$"), With: "db/$1"}}, "db/PW=1|db/USER=2"},
 		"nested names":          {`{"conf/app.json":"1"}`, plan.Output{Keys: &plan.Keys{All: true}}, "conf/app.json=1"},
 		"base64":                {"aHVudGVyMg==\n", plan.Output{Decode: plan.Base64}, "f=hunter2"},
 		"base64 unpadded":       {"aHVudGVyMg", plan.Output{Decode: plan.Base64}, "f=hunter2"},
@@ -90,7 +103,7 @@ func TestValuesBecomeFiles(t *testing.T) {
 		"decoded keys":          {`{"k":"aHVudGVyMg=="}`, plan.Output{Keys: &plan.Keys{All: true}, Decode: plan.Base64}, "k=hunter2"},
 		"JSON":                  {"b: 1\na: <x>\n", plan.Output{Format: plan.JSON}, "f={\n  \"a\": \"<x>\",\n  \"b\": 1\n}\n"},
 		"YAML":                  {`{"b":"yes","a":{"x":"1","y":1},"l":["p\nq"]}`, plan.Output{Format: plan.YAML}, "f=b: \"yes\"\na:\n  x: \"1\"\n  \"y\": 1\nl:\n  - |-\n    p\n    q\n"},
-		"dotenv":                {`{"B":"a b","A":"plain","C":"it's\n$x","D":"it's"}`, plan.Output{Format: plan.Dotenv}, "f=A=plain\nB='a b'\nC=\"it's\\n\\$x\"\nD='it's'\n"},
+		"dotenv":                {`{"B":"a b","A":"plain","C":"it's\n$x","D":"it's"}`, plan.Output{Format: plan.Dotenv}, "f=A=plain\nB='a b'\nC=\"it's\n\\$x\"\nD='it's'\n"},
 		"properties":            {`{"a b":"x=y","k":" é\n"}`, plan.Output{Format: plan.Properties}, "f=a\\ b=x\\=y\nk=\\ \\u00E9\\n\n"},
 		"decoded format":        {`{"k":"aHVudGVyMg=="}`, plan.Output{Format: plan.Dotenv, Decode: plan.Base64}, "f=k=hunter2\n"},
 		"template":              {sample, plan.Output{Template: tmpl(t, "{{ .user }}:{{ .db.host }}:{{ .port }}")}, "f=app:h:5432"},
@@ -98,7 +111,7 @@ func TestValuesBecomeFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, a := one(c.value, c.out)
-			files, err := Files(p, a)
+			files, err := Files(mount(), p, a)
 			if name == "dotenv" { // a single quote cannot stand in single quotes
 				c.want = strings.Replace(c.want, "D='it's'", `D="it's"`, 1)
 			}
@@ -121,7 +134,7 @@ func TestWhatCannotBeRenderedSaysWhyWithoutTheValue(t *testing.T) {
 		"null":           {`{"password":null,"x":"hunter2"}`, plan.Output{Key: "password"}, `key "password" is null`},
 		"modifier":       {`{"password":"hunter2"}`, plan.Output{Key: "@this"}, `has no key "@this"`},
 		"query":          {`{"l":[{"a":1}]}`, plan.Output{Key: "l.#(a==1).a"}, `has no key`},
-		"no key matches": {`{"password":"hunter2"}`, plan.Output{Keys: &plan.Keys{Regexp: regexp.MustCompile("x")}}, "no key matches"},
+		"no key matches": {`{"password":"hunter2"}`, plan.Output{Keys: &plan.Keys{Regexp: pattern("x")}}, "no key matches"},
 		"key missing":    {`{"password":"hunter2"}`, plan.Output{Keys: &plan.Keys{Names: []string{"a"}}}, `key "a": is not in the value`},
 		"base64":         {"hunter2!", plan.Output{Decode: plan.Base64}, "is not base64"},
 		"hex":            {"hunter2", plan.Output{Decode: plan.Hex}, "is not hex"},
@@ -129,13 +142,13 @@ func TestWhatCannotBeRenderedSaysWhyWithoutTheValue(t *testing.T) {
 		"NUL":            {`{"p":"hunter2\u0000"}`, plan.Output{Format: plan.Dotenv}, `key "p" holds a NUL byte`},
 		"template":       {`{"password":"hunter2"}`, plan.Output{Template: tmpl(t, "{{ .pasword }}")}, `objects[0]: template: line 1:3 at <.pasword>: map has no entry for key "pasword"`},
 		"path":           {`{"../x":"hunter2"}`, plan.Output{Keys: &plan.Keys{All: true}}, `objects[0]: "../x" leaves the volume`},
-		"YAML bomb":      {"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]", plan.Output{Key: "e"}, "has no keys"},
+		"YAML bomb":      {"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]", plan.Output{Key: "e"}, "nodes of YAML and JSON"},
 		"deep JSON":      {"{" + strings.Repeat(`"a":{`, 20000) + strings.Repeat("}", 20001), plan.Output{Key: "a"}, "has no keys"},
 		"huge":           {"{" + strings.Repeat(" ", 2<<20) + "}", plan.Output{Key: "a"}, "keys are read from at most"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, a := one(c.value, c.out)
-			files, err := Files(p, a)
+			files, err := Files(mount(), p, a)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %q, %v\nwant %q", show(files), err, c.want)
 			}
@@ -181,7 +194,7 @@ func TestFilesThatCannotStandTogetherAreRefused(t *testing.T) {
 			q, b := one("x", plan.Output{File: path})
 			p.Objects, a = append(p.Objects, q.Objects...), append(a, b...)
 		}
-		_, err := Files(p, a)
+		_, err := Files(mount(), p, a)
 		return err
 	}
 	if err := set("a", "b/c", "b/d", "ab"); err != nil {
@@ -200,7 +213,7 @@ func TestFilesThatCannotStandTogetherAreRefused(t *testing.T) {
 		}
 	}
 	p, a := one(strings.Repeat("x", MaxBytes), plan.Output{})
-	if _, err := Files(p, a); err == nil || !strings.Contains(err.Error(), "use several volumes") {
+	if _, err := Files(mount(), p, a); err == nil || !strings.Contains(err.Error(), "use several volumes") {
 		t.Error(err)
 	}
 }
@@ -209,7 +222,7 @@ func TestVersionsAreTheStoresUntilTheObjectShapesTheFile(t *testing.T) {
 	version := func(value, storeVersion string, out plan.Output) string {
 		p, a := one(value, out)
 		a[0].Found[0].Secret.Version = storeVersion
-		files, err := Files(p, a)
+		files, err := Files(mount(), p, a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,11 +258,11 @@ func TestTemplateDrawsOnSeveralSecretsAndIsLeftOutWithAnOptionalOne(t *testing.T
 	found := func(v string) plan.Answer {
 		return plan.Answer{Found: []plan.Found{{Secret: store.Secret{Value: store.Value(v), Version: "1"}}}}
 	}
-	files, err := Files(plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), found(`{"host":"h"}`), found("t: x")})
+	files, err := Files(mount(), plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), found(`{"host":"h"}`), found("t: x")})
 	if err != nil || show(files) != "url=u@h/t: x" || files[0].Mode != 0o400 {
 		t.Error(show(files), err)
 	}
-	files, err = Files(plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), {}, found("t")})
+	files, err = Files(mount(), plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), {}, found("t")})
 	if err != nil || len(files) != 0 {
 		t.Error(show(files), err)
 	}
@@ -267,15 +280,84 @@ func TestEverySearchedSecretBecomesAFileOfItsName(t *testing.T) {
 		"all/b/k=2|all/prod/a/k=1":             func(o *plan.Output) { o.Keys = &plan.Keys{All: true} },
 		"all/b=k=2\n|all/prod/a=k=1\n":         func(o *plan.Output) { o.Format = plan.Dotenv },
 		"all/a=1|all/b=2": func(o *plan.Output) {
-			o.Key, o.Rewrite = "k", &plan.Rewrite{Regexp: regexp.MustCompile("^prod/"), With: ""}
+			o.Key, o.Rewrite = "k", &plan.Rewrite{Regexp: pattern("^prod/"), With: ""}
 		},
 	} {
 		changed := o
 		change(&changed.Output)
-		files, err := Files(plan.Plan{Objects: []plan.Object{changed}}, answers)
+		files, err := Files(mount(), plan.Plan{Objects: []plan.Object{changed}}, answers)
 		if err != nil || show(files) != want {
 			t.Errorf("got %q, %v; want %q", show(files), err, want)
 		}
+	}
+}
+
+func TestWhatAMountMakesIsStoppedWhileItGrows(t *testing.T) {
+	var keys strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&keys, `"key-%d":"v",`, i)
+	}
+	many := "{" + keys.String() + `"k":"v"}`
+	long := fmt.Sprintf(`{%q:"v"}`, strings.Repeat("k", 500_000))
+
+	for name, c := range map[string]struct {
+		value   string
+		objects int
+		out     plan.Output
+		want    string
+	}{
+		"many keys":          {many, 100, plan.Output{Keys: &plan.Keys{All: true}}, "2000 files"},
+		"long with":          {`{"aaaaaaaaaaaaaaaaaaaaaaaa":"v"}`, 1, plan.Output{Keys: &plan.Keys{All: true}, Rewrite: &plan.Rewrite{Regexp: pattern(""), With: strings.Repeat("x", 1024)}}, "rewrite: makes a name of more than 4096 bytes"},
+		"with of groups":     {fmt.Sprintf(`{%q:"v"}`, strings.Repeat("k", 4000)), 1, plan.Output{Keys: &plan.Keys{All: true}, Rewrite: &plan.Rewrite{Regexp: pattern("(.*)"), With: strings.Repeat("$1", 512)}}, "rewrite: makes a name"},
+		"long key":           {long, 1, plan.Output{Keys: &plan.Keys{All: true}, Rewrite: &plan.Rewrite{Regexp: pattern(""), With: "x"}}, "is longer than 4096 bytes"},
+		"keys by regexp":     {many, 400, plan.Output{Keys: &plan.Keys{Regexp: pattern("(x{99}|y*)*$z")}}, "limit of one mount"},
+		"formats":            {many, 400, plan.Output{Format: plan.YAML}, "limit of one mount"},
+		"JSON again":         {many, 400, plan.Output{Format: plan.JSON}, "limit of one mount"},
+		"decoded":            {strings.Repeat("YWJj", 200_000), 400, plan.Output{Decode: plan.Base64}, "limit of one mount"},
+		"a big file often":   {strings.Repeat("x", 1<<20), 4, plan.Output{}, "use several volumes"},
+		"wide YAML":          {"a: [" + strings.Repeat("a,", 500_000) + "a]\nb: 1\n", 1, plan.Output{Key: "b"}, "nodes of YAML"},
+		"maps of maps":       {`{"a":[` + strings.Repeat(`{"b":{}},`, 90_000) + `1]}`, 1, plan.Output{Key: "b"}, "limit of one mount"},
+		"dotenv lines":       {strings.Repeat("A=b\n", 250_000), 10, plan.Output{Key: "x"}, "limit of one mount"},
+		"nested key of many": {many, 500, plan.Output{Key: "a.b.c"}, "limit of one mount"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p plan.Plan
+			var answers []plan.Answer
+			for i := range c.objects {
+				if c.out.Keys == nil {
+					c.out.File = fmt.Sprintf("f%d", i)
+				} else {
+					c.out.File = fmt.Sprintf("d%d/", i)
+				}
+				one, answer := one(c.value, c.out)
+				p.Objects, answers = append(p.Objects, one.Objects...), append(answers, answer...)
+			}
+			began := time.Now()
+			files, err := Files(mount(), p, answers)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %d files, %.300v; want %s", len(files), err, c.want)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("took %s, want under 3 s", took)
+			}
+		})
+	}
+}
+
+func TestSeveralObjectsReadOneSecretOnce(t *testing.T) {
+	p, answers := one(sample, plan.Output{Key: "user"})
+	for i := range 499 {
+		o := p.Objects[0]
+		o.Output.File = fmt.Sprintf("f%d", i)
+		p.Objects, answers = append(p.Objects, o), append(answers, answers[0])
+	}
+	b := mount()
+	files, err := Files(b, p, answers)
+	if err != nil || len(files) != 500 {
+		t.Fatalf("got %d files, %v; want 500", len(files), err)
+	}
+	if err := b.Nodes(200_000 - 1000); err != nil {
+		t.Errorf("one secret was parsed again for each of 500 objects: %v", err)
 	}
 }
 
@@ -293,12 +375,12 @@ func FuzzFormats(f *testing.F) {
 		if json.Unmarshal(raw, &want) != nil {
 			return
 		}
-		doc, err := parse(raw)
+		doc, err := parse(nil, raw)
 		if err != nil {
 			return
 		}
 		for _, format := range []plan.Format{plan.JSON, plan.YAML, plan.Dotenv} {
-			text, err := write(format, doc, "")
+			text, err := write(nil, format, doc, "")
 			if err != nil {
 				continue
 			}
@@ -310,7 +392,7 @@ func FuzzFormats(f *testing.F) {
 				err = yaml.Unmarshal(text, &got)
 			case plan.Dotenv:
 				var ok bool
-				if got, ok = dotenv(text); !ok {
+				if got, ok = dotenv(string(text)); !ok {
 					err = fmt.Errorf("not read back")
 				}
 			}
@@ -333,16 +415,16 @@ func FuzzFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value, key, text string, format int) {
 		outs := []plan.Output{{Key: key}, {Keys: &plan.Keys{All: true}}, {Format: []plan.Format{plan.JSON, plan.YAML, plan.Dotenv, plan.Properties}[uint(format)%4]},
 			{Decode: []plan.Decoding{plan.Base64, plan.Base64URL, plan.Hex, plan.Auto}[uint(format)%4]}}
-		if parsed, err := template.Parse(text); err == nil {
+		if parsed, err := template.Parse(nil, text); err == nil {
 			outs = append(outs, plan.Output{Template: parsed})
 		}
 		for _, out := range outs {
 			p, a := one(value, out)
-			files, err := Files(p, a)
+			files, err := Files(mount(), p, a)
 			if err != nil {
 				continue
 			}
-			again, _ := Files(p, a)
+			again, _ := Files(mount(), p, a)
 			if !slices.EqualFunc(files, again, func(a, b File) bool {
 				return a.Path == b.Path && string(a.Contents) == string(b.Contents) && a.Version == b.Version
 			}) {

@@ -102,9 +102,22 @@ func (c Config) granted(field, namespace string, of func(*Policy) []string, what
 	return Errorf(Denied, "%s, which the platform has not allowed to namespace %q: it would in %s.namespaces", what, namespace, strict.Join(at, field))
 }
 
-// grant is one entry of a policy that names namespaces.
-type grant struct {
+// Grant is one entry of a policy that names namespaces, as globs.
+type Grant struct {
 	Namespaces []string `yaml:"namespaces"`
+}
+
+// Allows says whether a namespace is among them.
+func (g Grant) Allows(namespace string) bool { return matchesAny(g.Namespaces, namespace) }
+
+// policyFields are those that every dialect has.
+type policyFields struct {
+	AllowedRegions    []string      `yaml:"allowedRegions"`
+	ProviderIdentity  Grant         `yaml:"providerIdentity"`
+	NodePublishSecret Grant         `yaml:"nodePublishSecret"`
+	Refresh           Refresh       `yaml:"refresh"`
+	MaxStale          time.Duration `yaml:"maxStale"`
+	RateLimit         int           `yaml:"rateLimit"`
 }
 
 // DecodeDialects reads the mapping of dialect to policy, wherever it stands.
@@ -144,14 +157,7 @@ func (c Catalog) dialectNames() []string {
 // decode reads one policy; nil where it has a mistake, which grants nothing.
 func (p DialectPolicy) decode(d *strict.Decoder, n *yaml.Node, at string) *Policy {
 	before := len(d.Errors)
-	var fields struct {
-		AllowedRegions    []string      `yaml:"allowedRegions"`
-		ProviderIdentity  grant         `yaml:"providerIdentity"`
-		NodePublishSecret grant         `yaml:"nodePublishSecret"`
-		Refresh           Refresh       `yaml:"refresh"`
-		MaxStale          time.Duration `yaml:"maxStale"`
-		RateLimit         int           `yaml:"rateLimit"`
-	}
+	var fields policyFields
 	out := &Policy{field: at}
 	bad := func(field, format string, args ...any) { d.Add(n, strict.Join(at, field), format, args...) }
 

@@ -14,12 +14,15 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coffre-csi/coffre/provider/budget"
 )
 
 // Bounds of one document.
@@ -27,7 +30,12 @@ const (
 	MaxBytes = 1 << 20 // of text; an etcd object is no larger than about 1.5 MiB
 	maxDepth = 32
 	maxNodes = 50_000
+	// MaxErrors is how many mistakes are told of; what follows is not looked at.
+	MaxErrors = 100
 )
+
+// What a separator costs: it can make two nodes, and their events and texts.
+const separatorBytes = 512
 
 // Error is one mistake.
 type Error struct {
@@ -67,11 +75,91 @@ type NodeUnmarshaler interface {
 	UnmarshalNode(n *yaml.Node, path string, d *Decoder)
 }
 
+// Charge measures a YAML text and charges what parsing it will cost, before
+// anything parses it.
+func Charge(b *budget.Budget, text string) error {
+	if err := b.Work(2 * len(text)); err != nil {
+		return err
+	}
+	n := Separators(text)
+	if err := b.Nodes(2 * n); err != nil {
+		return err
+	}
+	return b.Bytes(len(text) + n*separatorBytes)
+}
+
+// ChargeExpanded charges a tree with its aliases followed, as a reader makes
+// it that writes them out.
+func ChargeExpanded(b *budget.Budget, n *yaml.Node) error {
+	return chargeExpanded(b, n, 0)
+}
+
+func chargeExpanded(b *budget.Budget, n *yaml.Node, depth int) error {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("is nested deeper than %d levels", maxDepth)
+	}
+	if err := b.Nodes(1); err != nil {
+		return err
+	}
+	if err := b.Bytes(len(n.Value) + separatorBytes/4); err != nil {
+		return err
+	}
+	for _, child := range n.Content {
+		if err := chargeExpanded(b, child, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// literalKey is a line after which deeper lines are text, in block style.
+var literalKey = regexp.MustCompile(`^ *(?:- +)*[A-Za-z0-9_.-]+: +[|>][-+0-9]{0,2} *$`)
+
+// Separators counts what begins a node in a YAML text: lines, commas, opening
+// brackets, and the marks of entries within a line. The lines of a block
+// scalar are text, and counted as one, as long as nothing in the document is
+// in flow style: there they could be anything.
+func Separators(text string) int {
+	n, inText, flow := 1, -1, false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		if inText >= 0 && !flow && (indent > inText || indent == len(line)) {
+			continue
+		}
+
+		inText = -1
+		n++
+		for i := 0; i < len(line); i++ {
+			switch c := line[i]; c {
+			case ',', '[', '{':
+				n++
+				flow = flow || c != ','
+			case '-', '?', ':':
+				if i+1 < len(line) && (line[i+1] == ' ' || line[i+1] == '\t') {
+					n++
+				}
+			}
+		}
+		if !flow && literalKey.MatchString(line) {
+			inText = indent
+		}
+	}
+	return n + strings.Count(text, "\r") - strings.Count(text, "\r\n") + strings.Count(text, "\u0085") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029")
+}
+
 // Parse reads one YAML document. The node is nil for an empty text.
 func Parse(text, path string) (*yaml.Node, error) {
 	if len(text) > MaxBytes {
 		return nil, Error{Path: path, Text: fmt.Sprintf("is %d bytes; the limit is %d", len(text), MaxBytes)}
 	}
+	if n := Separators(text); n > maxNodes {
+		return nil, Error{Path: path, Text: fmt.Sprintf("has %d lines, commas and brackets; the limit is %d", n, maxNodes)}
+	}
+
 	dec := yaml.NewDecoder(strings.NewReader(text))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
@@ -110,6 +198,9 @@ func syntaxError(path string, err error) Error {
 // Decoder decodes nodes and gathers mistakes.
 type Decoder struct {
 	Errors Errors
+	// Budget is what regular expressions and the like are charged to; nil where
+	// the platform wrote the document.
+	Budget *budget.Budget
 	nodes  int
 }
 
@@ -180,7 +271,7 @@ func (d *Decoder) value(n *yaml.Node, path string, v reflect.Value, depth int) {
 		if text, ok := d.text(n, path); ok {
 			dur, err := time.ParseDuration(text)
 			if err != nil || dur < 0 {
-				d.Add(n, path, "%q is no duration; write it as 30s, 5m or 1h", text)
+				d.Add(n, path, "%.40q is no duration; write it as 30s, 5m or 1h", text)
 			}
 			*target = dur
 		}
@@ -237,6 +328,9 @@ func (d *Decoder) sequence(n *yaml.Node, path string, v reflect.Value, depth int
 	}
 	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, item := range n.Content {
+		if len(d.Errors) >= MaxErrors {
+			return
+		}
 		d.value(item, fmt.Sprintf("%s[%d]", path, i), out.Index(i), depth+1)
 	}
 	v.Set(out)
@@ -286,7 +380,7 @@ func (d *Decoder) mapping(n *yaml.Node, path string, targets []reflect.Value, de
 // pairs calls each for every key of a mapping, once a key.
 func (d *Decoder) pairs(n *yaml.Node, path string, depth int, each func(key string, keyNode, value *yaml.Node)) {
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && len(d.Errors) < MaxErrors; i += 2 {
 		k, ok := d.enter(n.Content[i], path, depth+1)
 		if !ok {
 			return

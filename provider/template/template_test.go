@@ -1,9 +1,17 @@
 package template
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/coffre-csi/coffre/provider/budget"
 )
+
+// mount is the budget of one.
+func mount() *budget.Budget { return budget.New(context.Background(), nil, "") }
 
 func TestTemplateSeesKeys(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -22,12 +30,12 @@ func TestTemplateSeesKeys(t *testing.T) {
 		"own templates": {`{{ define "x" }}<{{ . }}>{{ end }}{{ template "x" .user }}`, "<app>"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tmpl, err := Parse(c.source)
+			tmpl, err := Parse(mount(), c.source)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range 2 { // a second run counts its own steps
-				got, err := tmpl.Execute(map[string]any{"user": "app", "db": map[string]any{"password": "s3cr3t", "port": 5432}})
+				got, err := tmpl.Execute(mount(), map[string]any{"user": "app", "db": map[string]any{"password": "s3cr3t", "port": 5432}})
 				if err != nil || string(got) != c.want {
 					t.Fatalf("got %q, %v; want %q", got, err, c.want)
 				}
@@ -58,14 +66,32 @@ func TestHostileTemplateIsStopped(t *testing.T) {
 		"literal regex":     {`{{ $x := repeat 1000 "a" }}{{ $y := repeat 60000 "a" }}{{ regexReplaceAllLiteral "" $y $x }}`, "bytes"},
 		"until":             {`{{ until 1000000000 }}`, "steps"},
 		"negative substr":   {`{{ substr 5 1 .user }}`, "does not work"},
+		"150 repeats":       {strings.Repeat(`{{ $a := repeat 1000000 "a" }}`, 150), "bytes of memory"},
+		"hashing":           {`{{ $x := repeat 200000 "a" }}{{ range until 9999 }}{{ $y := sha256sum $x }}{{ end }}`, "limit of one mount"},
+		"comparing":         {`{{ $x := repeat 1000000 "a" }}{{ range until 9999 }}{{ if eq $x $x }}{{ end }}{{ end }}`, "bytes of work"},
+		"piped comparing":   {`{{ $x := repeat 1000000 "a" }}{{ range until 9999 }}{{ if $x | eq $x }}{{ end }}{{ end }}`, "bytes of work"},
+		"wide body":         {`{{ range until 9999 }}` + strings.Repeat(`{{ $y := 1 }}`, 4000) + `{{ end }}`, "bytes of work"},
+		"wide condition":    {`{{ range until 9999 }}{{ if or ` + strings.Repeat(`$.no `, 10000) + `}}{{ end }}{{ end }}`, "bytes of work"},
+		"wide templates":    {`{{ define "x" }}` + strings.Repeat(`{{ len .user }}`, 3000) + `{{ end }}{{ range until 9999 }}{{ template "x" $ }}{{ end }}`, "bytes"},
+		"uniq":              {`{{ uniq (splitList "" (repeat 1000000 "a")) }}`, "bytes of memory"},
+		"counted regex":     {`{{ regexMatch "((a{100}){100}){100}" .user }}`, "does not work"},
+		"slow regex":        {`{{ $x := repeat 200000 "a" }}{{ regexMatch "(a*)*(b|c{900})" $x }}`, "bytes of work"},
+		"printf indexes":    {`{{ $x := repeat 100000 "a" }}{{ printf "` + strings.Repeat("%[1]s", 800) + `" $x }}`, "bytes"},
+		"JSON of JSON":      {`{{ $x := .user }}{{ range until 60 }}{{ $x = toJson $x }}{{ end }}`, "bytes"},
+		"html of html":      {`{{ $x := "<" }}{{ range until 60 }}{{ $x = html $x $x }}{{ end }}`, "bytes"},
+		"sorted":            {`{{ $x := splitList "" (repeat 100000 "a") }}{{ range until 999 }}{{ $y := sortAlpha $x }}{{ end }}`, "bytes"},
 		"method of a value": {`{{ .user.Foo }}`, "can't evaluate field"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tmpl, err := Parse(c.source)
+			tmpl, err := Parse(mount(), c.source)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, err := tmpl.Execute(map[string]any{"user": "app", "no": false})
+			began := time.Now()
+			out, err := tmpl.Execute(mount(), map[string]any{"user": "app", "no": false})
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("took %s, want under 2 s", took)
+			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %d bytes, %v; want an error with %q", len(out), err, c.want)
 			}
@@ -75,7 +101,7 @@ func TestHostileTemplateIsStopped(t *testing.T) {
 
 func TestFunctionsThatReachOutAreAbsent(t *testing.T) {
 	for _, f := range []string{"env", "expandenv", "now", "getHostByName", "randAlphaNum", "uuidv4", "genCA", "bcrypt", "fail", "list", "dict", "set", "append", "call"} {
-		if _, err := Parse(`{{ ` + f + ` "x" }}`); f != "call" && err == nil {
+		if _, err := Parse(nil, `{{ `+f+` "x" }}`); f != "call" && err == nil {
 			t.Errorf("%s is there", f)
 		}
 	}
@@ -93,9 +119,9 @@ func TestErrorsOfTemplatesShowNoValue(t *testing.T) {
 		`{{ slice .password 90 }}`,
 		`{{ call .password }}`,
 	} {
-		tmpl, err := Parse(source)
+		tmpl, err := Parse(mount(), source)
 		if err == nil {
-			_, err = tmpl.Execute(map[string]any{"password": "hunter2"})
+			_, err = tmpl.Execute(mount(), map[string]any{"password": "hunter2"})
 		}
 		if err == nil {
 			t.Errorf("%s: no error", source)
@@ -105,17 +131,29 @@ func TestErrorsOfTemplatesShowNoValue(t *testing.T) {
 	}
 }
 
+func TestATemplateStopsWhenTheTimeIsOver(t *testing.T) {
+	tmpl, err := Parse(nil, `{{ range until 9999 }}{{ $x := sha256sum $.user }}{{ end }}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := tmpl.Execute(budget.New(over, nil, ""), map[string]any{"user": "app"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
 func FuzzTemplate(f *testing.F) {
 	f.Add(`{{ range $k, $v := .db }}{{ $k | upper }}={{ $v | quote }}{{ end }}`, "v")
 	f.Add(`{{ define "x" }}{{ template "x" . }}{{ end }}{{ template "x" . }}`, "v")
 	f.Add(`{{ $x := .value }}{{ range until 9 }}{{ $x = print $x $x }}{{ end }}{{ $x | b64enc }}`, "v")
 	f.Add(`{{ printf "%-20s|%v" .value .db | indent 3 | replace "a" "b" }}`, "v")
 	f.Fuzz(func(t *testing.T, source, value string) {
-		tmpl, err := Parse(source)
+		tmpl, err := Parse(mount(), source)
 		if err != nil {
 			return
 		}
-		out, err := tmpl.Execute(map[string]any{"value": value, "db": map[string]any{"k": value, "n": 1}})
+		out, err := tmpl.Execute(mount(), map[string]any{"value": value, "db": map[string]any{"k": value, "n": 1}})
 		if err == nil && len(out) > MaxText {
 			t.Errorf("%d bytes", len(out))
 		}

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -36,6 +37,7 @@ type Dialect struct {
 // reader reads one SecretProviderClass.
 type reader struct {
 	req         request.Request
+	budget      *budget.Budget
 	errors      strict.Errors
 	regions     []string // the first may be "", for the node's
 	translation string   // what "/" becomes in a file's name; "" where it stays
@@ -51,8 +53,8 @@ func (r *reader) bad(path, format string, args ...any) {
 
 // Plan reads a request's parameters. Unknown parameters are ignored, as the
 // AWS provider ignores them.
-func (d Dialect) Plan(req request.Request) (plan.Plan, error) {
-	r := &reader{req: req}
+func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) {
+	r := &reader{req: req, budget: b}
 	settings := d.settings(r)
 	r.translation = r.pathTranslation()
 	r.common()
@@ -161,6 +163,11 @@ func (r *reader) objects(text string) []plan.Object {
 		r.bad("objects", "is %d bytes; the limit is %d", len(text), strict.MaxBytes)
 		return nil
 	}
+	if err := r.charge(text); err != nil {
+		r.bad("objects", "%s", err)
+		return nil
+	}
+
 	var list []*descriptor
 	if err := unmarshal(text, &list); err != nil {
 		r.bad("objects", "Failed to load SecretProviderClass: %s", unreadable(text, err))
@@ -178,14 +185,41 @@ func (r *reader) objects(text string) []plan.Object {
 			r.bad(field, "Empty descriptor entry in SecretProviderClass")
 			continue
 		}
+		if r.budget.Err() != nil || len(r.errors) >= strict.MaxErrors {
+			break // said already
+		}
+
 		before := len(r.errors)
 		d.check(r, field)
 		names.add(field, d)
+		if err := r.budget.Queries(1 + len(d.JMESPath)); err != nil {
+			r.bad(field, "%s", err)
+		}
 		if len(r.errors) == before {
 			objects = append(objects, d.plan(r, field)...)
 		}
 	}
 	return objects
+}
+
+// charge pays for a list before anything parses it: for its separators, and
+// where it has aliases for what they expand to.
+func (r *reader) charge(text string) error {
+	if err := strict.Charge(r.budget, text); err != nil {
+		return err
+	}
+	// The text becomes values, JSON and then fields.
+	if err := r.budget.Bytes(2 * len(text)); err != nil {
+		return err
+	}
+	root, err := strict.Parse(text, "")
+	if err != nil || root == nil {
+		if strings.Contains(text, "*") && strings.Contains(text, "&") {
+			return err
+		}
+		return nil // the provider's own parser says what is wrong with it
+	}
+	return strict.ChargeExpanded(r.budget, root)
 }
 
 // unreadable says why objects could not be read in words of YAML: the parser's

@@ -1,12 +1,14 @@
 package aws
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -14,7 +16,7 @@ import (
 )
 
 func read(parameters map[string]string) (plan.Plan, error) {
-	return Dialect{DefaultRegion: "eu-west-3"}.Plan(request.Request{Class: "class", Parameters: parameters, Mode: 0o644, TargetPath: "/t", Identity: auth.Identity{Namespace: "shop", ServiceAccount: "api"}})
+	return Dialect{DefaultRegion: "eu-west-3"}.Plan(budget.New(context.Background(), nil, ""), request.Request{Class: "class", Parameters: parameters, Mode: 0o644, TargetPath: "/t", Identity: auth.Identity{Namespace: "shop", ServiceAccount: "api"}})
 }
 
 func objects(text string) map[string]string { return map[string]string{"objects": text} }

@@ -86,7 +86,7 @@ func (d *descriptor) check(r *reader, field string) {
 	d.checkFailover(r, bad)
 	for i, j := range d.JMESPath {
 		at := fmt.Sprintf("jmesPath[%d]", i)
-		switch compiled, err := jmespath.Parse(j.Path); {
+		switch compiled, err := jmespath.Parse(r.budget, j.Path); {
 		case j.Path == "":
 			bad("Path must be specified for JMES object")
 		case err != nil:
@@ -106,19 +106,22 @@ func (d *descriptor) check(r *reader, field string) {
 			bad("%s: decode: %.40q is not base64, base64url, hex or auto", at, j.Decode)
 		}
 	}
-	d.checkOwnFields(bad)
+	d.checkOwnFields(r, bad)
 }
 
 // checkOwnFields checks what Coffre adds.
-func (d *descriptor) checkOwnFields(bad func(string, ...any)) {
+func (d *descriptor) checkOwnFields(r *reader, bad func(string, ...any)) {
 	switch d.ObjectNameMatch {
 	case "":
 	case "prefix", "regexp":
 		if d.ObjectAlias != "" || d.ObjectVersion != "" || d.ObjectVersionLabel != "" || d.FailoverObject.ObjectName != "" || len(d.JMESPath) > 0 {
 			bad("objectNameMatch: finds any number of secrets, so that objectAlias, objectVersion, objectVersionLabel, failoverObject and jmesPath cannot stand beside it")
 		}
-		if _, err := regexp.Compile(d.ObjectName); d.ObjectNameMatch == "regexp" && (err != nil || len(d.ObjectName) > 1024) {
-			bad("objectName: is no regular expression, which objectNameMatch: regexp asks for")
+		if d.ObjectNameMatch == "prefix" {
+			break
+		}
+		if _, err := r.budget.Compile(d.ObjectName); err != nil {
+			bad("objectName: is no regular expression, which objectNameMatch: regexp asks for: %s", err)
 		}
 	default:
 		bad("objectNameMatch: %.40q is neither prefix nor regexp", d.ObjectNameMatch)

@@ -1,15 +1,12 @@
 package aws
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 )
-
-var slash = regexp.MustCompile("/")
 
 // plan turns a checked entry into its objects: the document, and one for each
 // jmesPath entry, from one read of the secret.
@@ -48,10 +45,15 @@ func (r *reader) separator() string {
 
 // rewrite translates the slashes of names that are known at mount time only.
 func (r *reader) rewrite() *plan.Rewrite {
+	pattern, with := "/", strings.ReplaceAll(r.translation, "$", "$$")
 	if r.translation == "" {
-		return &plan.Rewrite{Regexp: regexp.MustCompile("^/+"), With: ""}
+		pattern = "^/+"
 	}
-	return &plan.Rewrite{Regexp: slash, With: strings.ReplaceAll(r.translation, "$", "$$")}
+	compiled, err := r.budget.Compile(pattern)
+	if err != nil {
+		r.bad("", "%s", err)
+	}
+	return &plan.Rewrite{Regexp: compiled, With: with}
 }
 
 // query asks for the entry's secret.

@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -42,10 +43,10 @@ type Dialect struct {
 }
 
 // Plan reads a request's parameters. Its error is strict.Errors.
-func (d Dialect) Plan(req request.Request) (plan.Plan, error) {
-	r := reader{req: req}
+func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) {
+	r := reader{req: req, Decoder: strict.Decoder{Budget: b}}
 	for _, name := range slices.Sorted(maps.Keys(req.Parameters)) {
-		if slices.Contains(knownParameters, name) {
+		if slices.Contains(knownParameters, name) || len(r.Errors) >= strict.MaxErrors {
 			continue
 		}
 		hint := "; known parameters: " + strings.Join(knownParameters, ", ")
@@ -58,6 +59,10 @@ func (d Dialect) Plan(req request.Request) (plan.Plan, error) {
 	if inline, ok := req.Parameters[paramInline]; ok {
 		if r.store.Name != "" {
 			r.Add(nil, paramInline, "cannot stand beside store; leave one of them out")
+		}
+		if err := strict.Charge(b, inline); err != nil {
+			r.Add(nil, paramInline, "%s", err)
+			return plan.Plan{}, r.Errors
 		}
 		config, errs := d.Kinds.ParseInline(inline, paramInline)
 		r.Errors = append(r.Errors, errs...)
@@ -119,6 +124,10 @@ type reader struct {
 }
 
 func (r *reader) objects(text string) []plan.Object {
+	if err := strict.Charge(r.Budget, text); err != nil {
+		r.Add(nil, paramObjects, "%s", err)
+		return nil
+	}
 	root, err := strict.Parse(text, paramObjects)
 	switch {
 	case err != nil:
@@ -138,13 +147,24 @@ func (r *reader) objects(text string) []plan.Object {
 	files := map[string]string{} // path → the object that makes it
 	for i, n := range root.Content {
 		field := fmt.Sprintf("%s[%d]", paramObjects, i)
+		if err := r.Budget.Err(); err != nil { // the object before went over
+			break
+		}
+		if len(r.Errors) >= strict.MaxErrors {
+			break
+		}
+
 		before := len(r.Errors)
 		var o object
 		r.Decode(n, field, &o)
 		made := r.object(n, field, o)
+		if err := r.Budget.Queries(len(made.Sources)); err != nil {
+			r.Add(n, field, "%s", err)
+		}
 		if len(r.Errors) > before {
 			continue
 		}
+
 		objects = append(objects, made)
 		if file := made.Output.File; !made.Several() {
 			if other, ok := files[file]; ok {
@@ -186,7 +206,7 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 		bad("format", "%.40q is not json, yaml, dotenv or properties", o.Format)
 	}
 	if o.Template != "" {
-		t, err := template.Parse(o.Template)
+		t, err := template.Parse(r.Budget, o.Template)
 		if err != nil {
 			bad("template", "%s", err)
 		}
@@ -201,7 +221,10 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 		if o.Keys == nil && o.Find == nil {
 			bad("rewrite", "changes the names that keys and find make; this object has neither")
 		}
-		out.Output.Rewrite = &plan.Rewrite{Regexp: compile(o.Rewrite.Regexp, "rewrite.regexp", bad), With: o.Rewrite.With}
+		if len(o.Rewrite.With) > maxWith {
+			bad("rewrite.with", "is longer than %d bytes", maxWith)
+		}
+		out.Output.Rewrite = &plan.Rewrite{Regexp: compile(r.Budget, o.Rewrite.Regexp, "rewrite.regexp", bad), With: o.Rewrite.With}
 	}
 	out.Output.File = file(o, out.Several(), bad)
 	return out
@@ -235,7 +258,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 			bad("version", "cannot stand beside find: it names a version of one secret")
 		}
 		q := query(field, secret{Type: o.Type})
-		q.Find = filter(*o.Find, bad)
+		q.Find = r.filter(*o.Find, bad)
 		sources = append(sources, plan.Source{Query: q})
 	case len(o.Secrets) == 0:
 		bad("name", "is missing: an object needs a name, or find")
@@ -253,6 +276,9 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// maxWith bounds what one match of a rewrite becomes.
+const maxWith = 1024 // bytes
+
 const maxName = 2048 // bytes; the longest of the stores' own limits, an ARN of Parameter Store
 
 func checkName(name, at string, bad func(string, string, ...any)) {
@@ -266,12 +292,12 @@ func checkName(name, at string, bad func(string, string, ...any)) {
 	}
 }
 
-func filter(f find, bad func(string, string, ...any)) *store.Filter {
+func (r *reader) filter(f find, bad func(string, string, ...any)) *store.Filter {
 	if f.Prefix == "" && f.Regexp == "" && len(f.Tags) == 0 {
 		bad("find", "is empty; give it a prefix, a regexp or tags")
 	}
 	if f.Regexp != "" {
-		compile(f.Regexp, "find.regexp", bad)
+		compile(r.Budget, f.Regexp, "find.regexp", bad)
 	}
 	var tags []string
 	for _, k := range slices.Sorted(maps.Keys(f.Tags)) {
@@ -311,12 +337,12 @@ func file(o object, several bool, bad func(string, string, ...any)) string {
 	return o.Name
 }
 
-func compile(pattern, at string, bad func(string, string, ...any)) *regexp.Regexp {
-	if pattern == "" || len(pattern) > 1024 {
-		bad(at, "must be a regular expression of 1 to 1024 bytes")
+func compile(b *budget.Budget, pattern, at string, bad func(string, string, ...any)) *budget.Pattern {
+	if pattern == "" {
+		bad(at, "is empty; give it a regular expression")
 		return nil
 	}
-	re, err := regexp.Compile(pattern)
+	re, err := b.Compile(pattern)
 	if err != nil {
 		bad(at, "%s", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -25,7 +26,7 @@ var dialect = Dialect{Kinds: store.Kinds{{Name: "toy", Settings: func() store.Se
 	Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return nil, nil }}}}
 
 func read(parameters map[string]string) (plan.Plan, error) {
-	return dialect.Plan(request.Request{Class: "mysql", Parameters: parameters, Mode: 0o644, Identity: auth.Identity{Namespace: "shop", ServiceAccount: "api"}})
+	return dialect.Plan(budget.New(context.Background(), nil, ""), request.Request{Class: "mysql", Parameters: parameters, Mode: 0o644, Identity: auth.Identity{Namespace: "shop", ServiceAccount: "api"}})
 }
 
 func objects(text string) map[string]string {

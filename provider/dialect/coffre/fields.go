@@ -61,7 +61,7 @@ func (k *keys) UnmarshalNode(n *yaml.Node, path string, d *strict.Decoder) {
 			Regexp string `yaml:"regexp"`
 		}
 		d.Decode(n, path, &by)
-		k.Regexp = compile(by.Regexp, "regexp", func(at, format string, args ...any) { d.Add(n, strict.Join(path, at), format, args...) })
+		k.Regexp = compile(d.Budget, by.Regexp, "regexp", func(at, format string, args ...any) { d.Add(n, strict.Join(path, at), format, args...) })
 	}
 }
 

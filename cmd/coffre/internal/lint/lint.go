@@ -9,6 +9,7 @@ package lint
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
@@ -207,7 +209,7 @@ func (c *check) outside() {
 
 // plan is what the dialect makes of parameters.
 func (c *check) plan(class manifest.Class, namespace string, parameters map[string]string) (plan.Plan, error) {
-	return c.Dialects[class.Provider].Plan(request.Request{
+	return c.Dialects[class.Provider].Plan(budget.New(context.Background(), nil, ""), request.Request{
 		Class: class.Name, Parameters: parameters, Mode: 0o644,
 		Identity: auth.Identity{Namespace: cmp.Or(namespace, "default"), ServiceAccount: "default"},
 	})
