@@ -58,6 +58,10 @@ type Options struct {
 	// NodeName is the node that this process runs on (spec.nodeName).
 	NodeName string
 
+	// Known are annotations of ServiceAccounts, by NAMESPACE/NAME, that are
+	// used without asking anybody.
+	Known map[string]map[string]string
+
 	UserAgent string
 	Now       func() time.Time
 }
@@ -127,6 +131,9 @@ type entry struct {
 // ServiceAccountAnnotation reads one annotation of a ServiceAccount; "" where
 // it has none of that name.
 func (c *Client) ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error) {
+	if known, ok := c.opts.Known[namespace+"/"+name]; ok {
+		return known[key], nil
+	}
 	if !pathSafe(namespace) || !pathSafe(name) {
 		return "", fmt.Errorf("failed to get service account %.80s/%.80s: no such name is possible", namespace, name)
 	}

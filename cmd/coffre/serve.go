@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 
@@ -41,9 +43,18 @@ type serveOptions struct {
 	events                              bool
 }
 
-func serve(ctx context.Context, args []string, std stdio) error {
+func serveCommand(std stdio) *cobra.Command {
 	var o serveOptions
-	fs := newFlags("serve", std, "[FLAG…]")
+	c := &cobra.Command{
+		Use: "serve", Short: "Serve the driver on its sockets: what the DaemonSet runs", Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(std); err != nil {
+				return err
+			}
+			return o.run(c.Context())
+		},
+	}
+	fs := c.Flags()
 	fs.StringVar(&o.providersDir, "providers-dir", "/var/run/secrets-store-csi-providers", "folder of the driver's provider sockets")
 	fs.StringVar(&o.dialects, "dialects", "coffre", "syntaxes to serve, one socket each, separated by commas")
 	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores; read again whenever it changes. Without it only inline stores work")
@@ -62,24 +73,21 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
-	klog.InitFlags(fs)
-	rest, err := parse(fs, args)
-	if err != nil {
+	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	apart(c, "Logging flags (klog's)", logging)
+	return c
+}
+
+// check refuses what no provider can run with.
+func (o serveOptions) check(std stdio) error {
+	if err := setLogFormat(o.loggingFormat, std); err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return usageError(fs, "%q is no flag", rest[0])
-	}
-	if err := setLogFormat(o.loggingFormat, std); err != nil {
-		return usageError(fs, "%v", err)
-	}
 	if o.mountTimeout <= 0 || o.mountTimeout > 110*time.Second {
-		return usageError(fs, "--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
+		return usagef("--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
 	}
-	if err := loopbackOnly(o.pprofAddr); err != nil {
-		return usageError(fs, "%v", err)
-	}
-	return o.run(ctx)
+	return loopbackOnly(o.pprofAddr)
 }
 
 func setLogFormat(format string, std stdio) error {
@@ -88,7 +96,7 @@ func setLogFormat(format string, std stdio) error {
 	case "json":
 		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
 	default:
-		return fmt.Errorf("--logging-format %q is neither text nor json", format)
+		return usagef("--logging-format %q is neither text nor json", format)
 	}
 	return nil
 }
@@ -101,10 +109,10 @@ func loopbackOnly(addr string) error {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("--pprof-addr: %v", err)
+		return usagef("--pprof-addr: %v", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
+		return usagef("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
 	}
 	return nil
 }
