@@ -135,7 +135,7 @@ func attacks() []attack {
 		{name: "slow expressions", volumes: objects("many", each(500, `{name: ., keys: {regexp: "(x*y*)*(a|b{900})$"}, file: d%d/}`))},
 		{name: "a long rewrite", short: true, volumes: objects("one", fmt.Sprintf(`- {name: ., keys: "*", rewrite: {regexp: "", with: %q}}`, strings.Repeat("x", 900_000)))},
 		{name: "rewritten groups", volumes: objects("longkey", fmt.Sprintf(`- {name: ., keys: "*", rewrite: {regexp: "(.*)", with: %q}}`, strings.Repeat("$1", 500)))},
-		{name: "rewritten letters", volumes: objects("many", each(100, fmt.Sprintf(`{name: ., keys: "*", file: d%%d/, rewrite: {regexp: "", with: %q}}`, strings.Repeat("x", 1000))))},
+		{name: "rewritten letters", volumes: objects("many", each(100, fmt.Sprintf(`{name: ., keys: "*", file: d%%d/, rewrite: {regexp: "x*", with: %q}}`, strings.Repeat("x", 1000))))},
 
 		{name: "all keys, a hundred times", short: true, volumes: objects("many", each(100, `{name: ., keys: "*", file: d%d/}`))},
 		{name: "formats", short: true, volumes: objects("many", each(500, `{name: ., format: yaml, file: f%d}`))},
@@ -176,7 +176,45 @@ func attacks() []attack {
 			all = append(all, attack{name: store + ", " + shape, short: short, volumes: objects(store, fmt.Sprintf("- {name: ., file: f%s, %s}", folder, shape))})
 		}
 	}
+	for name, text := range documents() {
+		all = append(all, attack{name: "a document, " + name, short: name == "wide" || name == "lines", volumes: document(text)})
+	}
 	return append(all, attack{name: "all at once", short: true, volumes: storm})
+}
+
+// documents are texts that a SOPS store parses, or refuses to.
+func documents() map[string]string {
+	return map[string]string{
+		"wide":      "a: [" + strings.Repeat("a,", 450_000) + "a]\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"medium":    "a: [" + strings.Repeat("a,", 45_000) + "a]\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"maps":      "a: [" + strings.Repeat("{a},", 24_000) + "a]\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"dashes":    "a:\n" + strings.Repeat("- ", 400_000) + "a\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"questions": strings.Repeat("? ", 400_000) + "a\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"colons":    "[" + strings.Repeat("a: b, ", 45_000) + "a]\nsops: {mac: 'ENC[AES256_GCM,'}\n",
+		"lines":     strings.Repeat("a: b\n", 49_000) + "sops: {mac: 'ENC[AES256_GCM,'}\n",
+		"comments":  "a: b\n" + strings.Repeat("# c\n", 90_000) + "sops: {mac: 'ENC[AES256_GCM,'}\n",
+		"anchors":   bomb() + "sops: {mac: 'ENC[AES256_GCM,'}\n",
+		"many":      strings.Repeat("---\na: b\n", 30_000) + "sops: {mac: 'ENC[AES256_GCM,'}\n",
+		"JSON":      `{"a":[` + strings.Repeat(`{"b":{}},`, 49_000) + `1],"sops":{"mac":"ENC[AES256_GCM,"}}`,
+		"deep JSON": strings.Repeat(`{"a":`, 90_000) + `"ENC[AES256_GCM,"` + strings.Repeat("}", 90_000),
+		"INI":       "[sops]\nmac=ENC[AES256_GCM,\n" + strings.Repeat("[a]\na=b\n", 4_000),
+		"dotenv":    "sops_mac=ENC[AES256_GCM,\n" + strings.Repeat("A=b\n", 90_000),
+	}
+}
+
+// document is four mounts of a document and three like it, so that each is
+// parsed.
+func document(text string) func(*world) []request.Volume {
+	return func(w *world) []request.Volume {
+		var all []request.Volume
+		for i := range 4 {
+			inline := fmt.Sprintf("{kind: sops, document: %q}", text+fmt.Sprintf("# %d\n", i))
+			v := of(i, map[string]string{"inlineStore": inline, "objects": "- {name: a, file: f}"})
+			v.Identity.Secrets = auth.Secrets{"age": w.key.Secret}
+			all = append(all, v)
+		}
+		return all
+	}
 }
 
 // storm is a mix of the others, from several namespaces at once.
