@@ -26,9 +26,13 @@ type Listener struct {
 	close    sync.Once
 }
 
+// A SpeaksHTTP2 is a handler that wants HTTP/2 for some host names, as gRPC
+// needs it. Every other handler gets HTTP/1.1 alone, with keep-alive, as the
+// clouds' JSON and query endpoints speak it.
+type SpeaksHTTP2 interface{ HTTP2(host string) bool }
+
 // Start serves h on addr ("127.0.0.1:0" for a free port) until Close: over TLS
-// where there is an authority, in clear where it is nil. It speaks HTTP/1.1
-// only, with keep-alive, as the clouds' JSON and query endpoints do.
+// where there is an authority, in clear where it is nil.
 func Start(addr string, h http.Handler, ca *Authority) (*Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -37,19 +41,51 @@ func Start(addr string, h http.Handler, ca *Authority) (*Listener, error) {
 	s := &Listener{listener: l, scheme: "http", ca: ca}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	s.server = &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Minute,
 		ConnState:         s.count,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:          log.New(discard{}, "", 0), // a client that distrusts the CA is a test's business
 	}
 	if ca != nil {
 		s.scheme = "https"
-		l = tls.NewListener(l, ca.TLSConfig())
+		l = tls.NewListener(l, tlsConfig(ca, h))
 	}
 	go s.server.Serve(l)
 	return s, nil
+}
+
+// tlsConfig offers HTTP/2 where the handler speaks it.
+func tlsConfig(ca *Authority, h http.Handler) *tls.Config {
+	config := ca.TLSConfig()
+	speaks, ok := h.(SpeaksHTTP2)
+	if !ok {
+		return config
+	}
+
+	both := config.Clone()
+	both.NextProtos = []string{"h2", "http/1.1"}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if speaks.HTTP2(hello.ServerName) {
+			return both, nil
+		}
+		return nil, nil
+	}
+	return config
+}
+
+type connKey struct{}
+
+// Drop closes the connection that a request came on, with all that is under way
+// on it, and does not return.
+func Drop(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		c.Close()
+	}
+	panic(http.ErrAbortHandler)
 }
 
 type discard struct{}

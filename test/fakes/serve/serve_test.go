@@ -52,6 +52,30 @@ func TestAnyHostNameIsServedOverHTTP11(t *testing.T) {
 	}
 }
 
+type onGRPC struct{ http.HandlerFunc }
+
+func (onGRPC) HTTP2(host string) bool { return host == "grpc.example" }
+
+func TestHTTP2IsSpokenWhereTheHandlerWantsIt(t *testing.T) {
+	ca, err := serve.NewAuthority()
+	if err != nil {
+		t.Fatalf("an authority: %v", err)
+	}
+	l, err := serve.Start("127.0.0.1:0", onGRPC{hello}, ca)
+	if err != nil {
+		t.Fatalf("a listener: %v", err)
+	}
+	defer l.Close()
+
+	c := l.Client()
+	c.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	for host, want := range map[string]string{"grpc.example": "HTTP/2.0 grpc.example", "json.example": "HTTP/1.1 json.example"} {
+		if got := get(t, c, "https://"+host+"/"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestInClear(t *testing.T) {
 	l, err := serve.Start("127.0.0.1:0", hello, nil)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
 // Options are what does not change while a Gate is used.
@@ -109,7 +111,7 @@ func (g *Gate) Disturb(w http.ResponseWriter, r *http.Request, c *Call, refuse f
 	case Proceed:
 		return false
 	case Drop:
-		panic(http.ErrAbortHandler)
+		serve.Drop(r)
 	case Garbage:
 		w.Header().Set("Content-Type", "text/html")
 		w.Write([]byte(Rubbish))
