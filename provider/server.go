@@ -14,7 +14,6 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
-	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/request"
@@ -54,7 +53,6 @@ type Service struct {
 // at once, and so many of one namespace wait.
 const (
 	mountsAtOnce   = 64
-	dearAtOnce     = 2 // of all dialects: what they make fits beside the cache
 	mountsWaiting  = 2048
 	mountsTooMany  = "%d mounts of namespace %q wait on this node already; kubelet tries again"
 	mountsTimedOut = "no turn within %s: this node's other mounts keep the provider busy; kubelet tries again"
@@ -145,9 +143,6 @@ func panicText(p any) string {
 	}
 	return fmt.Sprintf("a %T", p)
 }
-
-// NewTurns makes the turns of a node's dear Mounts.
-func NewTurns() budget.Turns { return fair.New(dearAtOnce, mountsWaiting) }
 
 // NewService makes the service of a provider.
 func NewService(p *Provider, build string, timeout time.Duration, o Observer) *Service {
