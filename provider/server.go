@@ -57,7 +57,6 @@ type Service struct {
 // worked on: it gives its place to those that memory can answer.
 const (
 	mountsAtOnce   = 64
-	dearAtOnce     = 2 // of all dialects: what they make fits beside the cache
 	mountsWaiting  = 2048
 	mountsTooMany  = "%d mounts of namespace %q wait on this node already; kubelet tries again"
 	mountsTimedOut = "no turn within %s: this node's other mounts keep the provider busy; kubelet tries again"
@@ -160,9 +159,6 @@ func panicText(p any) string {
 	}
 	return fmt.Sprintf("a %T", p)
 }
-
-// NewTurns makes the turns of a node's dear Mounts.
-func NewTurns() *fair.Gate { return fair.New(dearAtOnce, mountsWaiting) }
 
 // NewService makes the service of a provider.
 func NewService(p *Provider, build string, timeout time.Duration, o Observer) *Service {

@@ -26,6 +26,7 @@ type Gate struct {
 	inside  map[string]int        // tenant → places that it holds
 	waiting map[string]*list.List // tenant → of *waiter, in order of arrival
 	turn    *list.List            // of tenants that wait, the next in front
+	left    func()
 }
 
 // Place is one that was entered. It belongs to one goroutine at a time.
@@ -95,11 +96,19 @@ func (p *Place) enter(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// WhenLeft is called whenever a place was given back. It is set before the gate
+// is used.
+func (g *Gate) WhenLeft(f func()) { g.left = f }
+
 // Leave gives the place back.
 func (p *Place) Leave() {
-	p.gate.mu.Lock()
-	defer p.gate.mu.Unlock()
-	p.gate.free(p)
+	g := p.gate
+	g.mu.Lock()
+	g.free(p)
+	g.mu.Unlock()
+	if g.left != nil {
+		g.left()
+	}
 }
 
 // Oldest is how long the place that was entered first is held; 0 where none is.

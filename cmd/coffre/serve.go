@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 
@@ -43,11 +45,20 @@ type serveOptions struct {
 	clouds []cloud.Cloud
 }
 
-func serve(ctx context.Context, args []string, std stdio) error {
+func serveCommand(std stdio) *cobra.Command {
 	o := serveOptions{clouds: cloud.All()}
-	fs := newFlags("serve", std, "[FLAG…]")
-	for _, c := range o.clouds {
-		c.Flags(fs)
+	c := &cobra.Command{
+		Use: "serve", Short: "Serve the driver on its sockets: what the DaemonSet runs", Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(std); err != nil {
+				return err
+			}
+			return o.run(c.Context())
+		},
+	}
+	fs := c.Flags()
+	for _, cloud := range o.clouds {
+		cloud.Flags(fs)
 	}
 	fs.StringVar(&o.providersDir, "providers-dir", "/var/run/secrets-store-csi-providers", "folder of the driver's provider sockets")
 	fs.StringVar(&o.dialects, "dialects", "coffre", "syntaxes to serve, one socket each, separated by commas")
@@ -65,24 +76,21 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", cache.DefaultMaxBytes, "bytes that the cache keeps alive: values, keys, inline documents, tokens")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
-	klog.InitFlags(fs)
-	rest, err := parse(fs, args)
-	if err != nil {
+	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	apart(c, "Logging flags (klog's)", logging)
+	return c
+}
+
+// check refuses what no provider can run with.
+func (o serveOptions) check(std stdio) error {
+	if err := setLogFormat(o.loggingFormat, std); err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return usageError(fs, "%q is no flag", rest[0])
-	}
-	if err := setLogFormat(o.loggingFormat, std); err != nil {
-		return usageError(fs, "%v", err)
-	}
 	if o.mountTimeout <= 0 || o.mountTimeout > 110*time.Second {
-		return usageError(fs, "--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
+		return usagef("--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
 	}
-	if err := loopbackOnly(o.pprofAddr); err != nil {
-		return usageError(fs, "%v", err)
-	}
-	return o.run(ctx)
+	return loopbackOnly(o.pprofAddr)
 }
 
 func setLogFormat(format string, std stdio) error {
@@ -91,7 +99,7 @@ func setLogFormat(format string, std stdio) error {
 	case "json":
 		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
 	default:
-		return fmt.Errorf("--logging-format %q is neither text nor json", format)
+		return usagef("--logging-format %q is neither text nor json", format)
 	}
 	return nil
 }
@@ -104,17 +112,17 @@ func loopbackOnly(addr string) error {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("--pprof-addr: %v", err)
+		return usagef("--pprof-addr: %v", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
+		return usagef("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
 	}
 	return nil
 }
 
-// ours is what every command that reads stores needs of this process:
+// thisProcess is what every command that reads stores needs of this process:
 // nothing below cmd reads the environment, but for the clouds' own SDKs.
-func ours() cloud.Process {
+func thisProcess() cloud.Process {
 	return cloud.Process{
 		Version: version, Getenv: os.Getenv,
 		Kubernetes: kubernetes.Options{Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT")},
@@ -122,7 +130,7 @@ func ours() cloud.Process {
 }
 
 func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
-	p := ours()
+	p := thisProcess()
 	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
 	return cloud.New(p, o.clouds)
 }
