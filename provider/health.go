@@ -17,6 +17,30 @@ type Health struct {
 	sockets []string
 	ready   atomic.Bool
 	clients []pb.CSIDriverProviderClient
+	places  []places
+}
+
+// places are those that something may hold for so long.
+type places struct {
+	what   string
+	oldest func() time.Duration
+	limit  time.Duration
+}
+
+// Watch makes /healthz fail while a place is held for longer than limit: what
+// hangs is healed by a restart.
+func (h *Health) Watch(what string, limit time.Duration, oldest func() time.Duration) {
+	h.places = append(h.places, places{what, oldest, limit})
+}
+
+// stuck says what holds a place for too long; "" for nothing.
+func (h *Health) stuck() string {
+	for _, p := range h.places {
+		if held := p.oldest(); held > p.limit {
+			return fmt.Sprintf("%s: one is under way for %s, and none may take more than %s", p.what, held.Round(time.Second), p.limit)
+		}
+	}
+	return ""
 }
 
 // NewHealth watches over the sockets at the given paths.
@@ -36,7 +60,8 @@ func NewHealth(sockets []string) (*Health, error) {
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 
 // Handler serves /readyz, ready while the sockets are served, and /healthz,
-// which calls Version through each of them as the driver would.
+// which calls Version through each of them as the driver would, and looks for
+// what hangs.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -54,6 +79,10 @@ func (h *Health) Handler() http.Handler {
 				http.Error(w, fmt.Sprintf("%s: %v", h.sockets[i], err), http.StatusServiceUnavailable)
 				return
 			}
+		}
+		if reason := h.stuck(); reason != "" {
+			http.Error(w, reason, http.StatusServiceUnavailable)
+			return
 		}
 		fmt.Fprintln(w, "ok")
 	})

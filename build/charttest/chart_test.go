@@ -1,6 +1,8 @@
 package charttest
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -170,15 +172,16 @@ stores:
   aws-paris:
     kind: aws-secrets-manager
     namespaces: [shop, "team-*"]
-    account: 123456789012
     refresh: 5m
-    code: "007"
-    answer: "yes"
+    rateLimit: 123456789012
+    useFIPS: true
+    prefix: "007"
+    externalID: "yes"
+    sessionTags: {a: '{{ .Release.Name }}'}
   other:
-    kind: vault
-    template: '{{ .Release.Name }}'
-    nested: {a: [{b: 1.5}, null, true]}
-    text: |+
+    kind: sops
+    namespaces: [shop]
+    document: |+
       one
         two
 
@@ -200,7 +203,7 @@ func TestStoresReachTheFileVerbatim(t *testing.T) {
 		t.Errorf("got %#v\nwant %#v", got, want)
 	}
 	// A float would be 1.23456789012e+11, which no one meant.
-	if text := made.stores.Data["stores.yaml"]; !strings.Contains(text, "account: 123456789012\n") {
+	if text := made.stores.Data["stores.yaml"]; !strings.Contains(text, "rateLimit: 123456789012\n") {
 		t.Errorf("a long number is spoilt:\n%s", text)
 	}
 }
@@ -239,9 +242,15 @@ func TestPodLabelsHoldTheSelectorAndNoVersion(t *testing.T) {
 func TestMemoryLimitOfTheRuntimeIsNineTenthsOfTheContainers(t *testing.T) {
 	for limit, want := range map[string]string{
 		"128Mi": "115MiB", "1.5Gi": "1382MiB", "134217728": "115MiB", "1G": "858MiB", `"200M"`: "171MiB", "131072Ki": "115MiB",
+		"1Ti": "943718MiB", "2e9": "1716MiB", "134217728000m": "115MiB", "0.5Gi": "460MiB",
 	} {
 		if got, _ := render(t, "resources: {limits: {memory: "+limit+"}}").env("GOMEMLIMIT"); got != want {
 			t.Errorf("%s: GOMEMLIMIT %s, want %s", limit, got, want)
+		}
+	}
+	for size, want := range map[string]string{"64Mi": "67108864", "67108864": "67108864", "20M": "20000000", "1e7": "10000000", `"1024"`: "1024"} {
+		if args := render(t, "cache: {maxBytes: "+size+"}").container().Args; !slices.Contains(args, "--cache-max-bytes="+want) {
+			t.Errorf("cache.maxBytes %s: arguments %q, want %s bytes", size, args, want)
 		}
 	}
 	for _, values := range []string{"resources: {limits: {memory: null}}", "resources: null"} {
@@ -252,6 +261,45 @@ func TestMemoryLimitOfTheRuntimeIsNineTenthsOfTheContainers(t *testing.T) {
 	made := render(t, "extraEnv: [{name: GOMEMLIMIT, value: 50MiB}]")
 	if got, _ := made.env("GOMEMLIMIT"); got != "50MiB" || len(made.container().Env) != 2 {
 		t.Errorf("the user's GOMEMLIMIT does not replace the chart's: %+v", made.container().Env)
+	}
+}
+
+// An older cluster cannot ask for a pod's tokens, and says so before anything is made.
+func TestOldClustersAreRefused(t *testing.T) {
+	if _, err := run(t, "", "template", "coffre", chart, "--kube-version", "1.19.0"); err == nil || !strings.Contains(err.Error(), "requires kubeVersion") {
+		t.Errorf("on Kubernetes 1.19: got %v, want a refusal", err)
+	}
+}
+
+// Whoever reads a role from an annotation needs to be let read it, dialect or store.
+func TestNotesWarnOfStoresThatNeedTheAnnotation(t *testing.T) {
+	const warning = "will be refused by the stores paris"
+	// Helm shows notes after an install only, and an install needs a cluster:
+	// they are rendered as the text of an object.
+	own := t.TempDir()
+	if err := os.CopyFS(own, os.DirFS(chart)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(own, "templates", "notes.yaml"), []byte("text: {{ tpl (.Files.Get \"notes\") . | toJson }}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(own, "templates", "NOTES.txt"), filepath.Join(own, "notes")); err != nil {
+		t.Fatal(err)
+	}
+	store := func(more string) string {
+		return "stores: {paris: {kind: aws-secrets-manager, namespaces: [shop]" + more + "}}"
+	}
+	for values, want := range map[string]bool{
+		store(""): true, store(", auth: irsa"): true, store(", auth: pod-identity"): false, store(", roleARN: x"): false, store(", identity: provider"): false,
+		store("") + "\nrbac: {serviceAccountAnnotations: {enabled: true}}": false, "stores: {paris: {kind: sops, namespaces: [shop]}}": false,
+	} {
+		notes, err := run(t, values, "template", "coffre", own, "--show-only", "templates/notes.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(notes, warning); got != want {
+			t.Errorf("%s: warned %v, want %v:\n%s", values, got, want, notes)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
+	scheduling "k8s.io/api/scheduling/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -142,6 +143,8 @@ func decode(t *testing.T, text string) install {
 			into = newAt(&made.monitor)
 		case "PrometheusRule":
 			into = newAt(&made.rule)
+		case "PriorityClass": // of extraObjects
+			into = new(scheduling.PriorityClass)
 		default:
 			t.Fatalf("an object of kind %q:\n%s", kind.Kind, document)
 		}

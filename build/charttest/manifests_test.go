@@ -3,6 +3,7 @@ package charttest
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -23,6 +24,29 @@ func TestPlainManifestsParse(t *testing.T) {
 	}
 	if strings.Contains(text, "Helm") || strings.Contains(text, "helm.sh") {
 		t.Error("says that Helm keeps it")
+	}
+}
+
+// The second file gives what stores and dialects may need to read in Kubernetes,
+// to the account that the first one makes.
+func TestPlainRBACBindsThePlainInstall(t *testing.T) {
+	text := read(t, root+"/manifests/coffre-rbac.yaml")
+	made := decode(t, read(t, root+"/manifests/coffre.yaml")+"\n---\n"+text)
+	if strings.Contains(text, "Helm") || strings.Contains(text, "helm.sh") {
+		t.Error("says that Helm keeps it")
+	}
+	if made.role == nil || made.binding == nil || made.binding.Subjects[0].Name != made.serviceAccount.Name || made.binding.Subjects[0].Namespace != made.serviceAccount.Namespace {
+		t.Errorf("the role %+v is not bound to %s", made.role, made.serviceAccount.Name)
+	}
+	patch := regexp.MustCompile(`-p '([^']+)'`).FindStringSubmatch(text)
+	if patch == nil {
+		t.Fatal("the file does not say how the pods get a token")
+	}
+	if err := yaml.UnmarshalStrict([]byte(patch[1]), &made.daemonSet); err != nil {
+		t.Fatal(err)
+	}
+	if on := made.pod().AutomountServiceAccountToken; on == nil || !*on {
+		t.Errorf("the patch %s gives the pods no token", patch[1])
 	}
 }
 
