@@ -90,6 +90,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(err)
 	}
+	log := newSteps(s.provider.Name, req)
 	switch err := s.gate.Enter(ctx, req.Identity.Namespace); {
 	case errors.Is(err, fair.ErrFull):
 		return nil, internal(fmt.Errorf(mountsTooMany, mountsWaiting, req.Identity.Namespace))
@@ -97,6 +98,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 		return nil, internal(fmt.Errorf(mountsTimedOut, s.timeout))
 	}
 	defer s.gate.Leave()
+	log.step("turn", "parameters", len(req.Parameters), "tokens", len(req.Identity.Tokens))
 	if r, err = s.provider.Mount(ctx, req); err != nil {
 		return nil, err
 	}
@@ -112,13 +114,18 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 // said here is all that shows them.
 func (s *Service) observe(req request.Request, stale []string, err error, took time.Duration) {
 	m := failures.Mount{Dialect: s.provider.Name, Request: req}
+	log := newSteps(s.provider.Name, req)
+	log.since = time.Now().Add(-took)
 	if err == nil {
+		log.step("done", "code", "OK")
 		s.observer.Mounted(s.provider.Name, "OK", took)
 		s.provider.Failures.Served(m, stale)
 		return
 	}
 	f := err.(*Failure)
+	log.step("done", "code", f.Code.String(), "reason", f.Reason)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
+	s.provider.audit(Delivery{Request: req, Failed: f})
 	s.provider.Failures.Failed(m, failures.Failure{Code: f.Code.String(), Reason: f.Reason, Text: f.GRPCStatus().Message()})
 }
 

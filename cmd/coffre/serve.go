@@ -94,7 +94,8 @@ func setLogFormat(format string, std stdio) error {
 	switch format {
 	case "text":
 	case "json":
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
+		// Whether a line is verbose is klog's to decide, by -v.
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, &slog.HandlerOptions{Level: slog.Level(-128)})))
 	default:
 		return usagef("--logging-format %q is neither text nor json", format)
 	}
@@ -161,8 +162,9 @@ func (o serveOptions) run(ctx context.Context) error {
 	kinds := provider.Kinds(env)
 	dialects := provider.Dialects(env, kinds)
 	stores := store.NewSet(kinds)
+	followed := &configuration{path: o.stores, stores: stores, metrics: metrics}
 	if o.stores != "" {
-		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
+		if err := stores.Watch(ctx, o.stores, o.poll, followed.reloaded); err != nil {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
@@ -200,13 +202,13 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch, Turns: turns}
+		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name, o.nodeName), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	err = o.serveAll(ctx, sockets, servers, metrics)
+	err = o.serveAll(ctx, sockets, servers, metrics, followed.unready)
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
@@ -227,12 +229,12 @@ func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, met
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
-func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics) error {
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics, unready func() string) error {
 	paths := make([]string, len(sockets))
 	for i, s := range sockets {
 		paths[i] = s.Path()
 	}
-	health, err := provider.NewHealth(paths)
+	health, err := provider.NewHealth(paths, unready)
 	if err != nil {
 		return err
 	}
@@ -309,25 +311,6 @@ func profiles() http.Handler {
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
-}
-
-// reportReload logs and counts every attempt to read the store configuration,
-// one line a mistake.
-func reportReload(path string, stores *store.Set, metrics *provider.Metrics) func(error) {
-	return func(err error) {
-		metrics.Reloaded(err, stores.Len())
-		mistakes := strict.Errors{}
-		switch {
-		case err == nil:
-			klog.InfoS("store configuration loaded", "file", path, "stores", stores.Len())
-		case errors.As(err, &mistakes):
-			for _, m := range mistakes {
-				klog.ErrorS(nil, "store configuration is wrong; what was in force stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
-			}
-		default:
-			klog.ErrorS(err, "store configuration cannot be read; what was in force stays", "file", path)
-		}
-	}
 }
 
 // restore fills the cache with what the last process saved, where that is

@@ -248,6 +248,14 @@ func (c *Cache) openFor(ctx context.Context, s store.Selector, id auth.Identity)
 	return o
 }
 
+// role is whom the store is read as, where it knows.
+func (o *opened) role() string {
+	if r, ok := o.store.(store.RoleHolder); ok {
+		return r.Role()
+	}
+	return ""
+}
+
 // identityKey is who a store sees. A store that is read as the provider sees
 // one identity whoever asks; its namespaces were checked when it was opened.
 func identityKey(c store.Config, s store.Store, id auth.Identity) string {
@@ -350,7 +358,7 @@ func (r *round) lastGood(w *want) {
 // answer gathers what a query's wants gave.
 func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 	from := r.opened[q.Store]
-	a := plan.Answer{Store: from.config.Name, Found: make([]plan.Found, 0, len(wants))}
+	a := plan.Answer{Store: from.config.Name, Role: from.role(), Found: make([]plan.Found, 0, len(wants))}
 	for _, w := range wants {
 		if w.err != nil {
 			if q.Optional && store.ReasonOf(w.err) == store.NotFound {
