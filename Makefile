@@ -44,6 +44,12 @@ SEEDS ?= 10
 chaos: ## thousands of random faults, each run with a seed of its own
 	go test ./test/chaos -seed 0 -count $(SEEDS) -timeout 60m
 
+# FORM=short is what continuous integration takes: a case of every kind.
+FORM ?= full
+.PHONY: hostile
+hostile: ## the release in its 128 MiB, attacked with all that a tenant can write; needs root and cgroups
+	go test ./test/hostile -count 1 -timeout 30m -v -form $(FORM)
+
 .PHONY: e2e
 e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBECONFIG
 	test/e2e/run

@@ -45,7 +45,7 @@ func watched(t *testing.T, s *shelf) (*Service, *heard) {
 	t.Helper()
 	h := &heard{now: time.Now()}
 	kinds := s.kinds()
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop], refresh: 1m, maxStale: 1h}}`); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fair"
 	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/plan"
@@ -44,7 +45,7 @@ type Provider struct {
 	Audit func(Delivery)
 	// Turns are those of dear Mounts, shared by all dialects of the node; nil
 	// where there is nobody to share with.
-	Turns budget.Turns
+	Turns *fair.Gate
 	// Failures is told how every Mount ended; nil where nobody asks.
 	Failures *failures.Watch
 }

@@ -64,7 +64,7 @@ func (s *shelf) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, er
 
 type noSettings struct{}
 
-func (*noSettings) Check(bool) []error { return nil }
+func (*noSettings) Check(bool) []store.Mistake { return nil }
 
 func (s *shelf) kinds() store.Kinds {
 	return store.Kinds{{Name: "shelf", Settings: func() store.Settings { return &noSettings{} },
@@ -97,7 +97,7 @@ func (c *counts) Panicked() { c.panics++ }
 func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderClient, *counts) {
 	t.Helper()
 	kinds := s.kinds()
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop]}}`); err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestHealthSeesADeadSocket(t *testing.T) {
 	}
 	g := NewServer(NewService(&Provider{Name: "coffre"}, "test", time.Second, &counts{}))
 	go g.Serve(socket)
-	h, err := NewHealth([]string{socket.Path()}, func() string { return "" })
+	h, err := NewHealth([]string{socket.Path()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func TestHealthSeesADeadSocket(t *testing.T) {
 func FuzzMount(f *testing.F) {
 	s := &shelf{values: map[string]string{"a": `{"k":"v","n":[1,{"x":"y"}]}`, "b": "K=1\nL=2", "c": "plain"}}
 	kinds := s.kinds()
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: ["*"]}}`); err != nil {
 		f.Fatal(err)
 	}

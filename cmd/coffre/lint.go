@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/lint"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
-	"github.com/coffre-csi/coffre/provider"
 )
 
 func lintCommand(std stdio) *cobra.Command {
@@ -39,9 +39,8 @@ func check(files []string, output string, strict bool, std stdio) error {
 	if !slices.Contains(lint.Formats(), output) {
 		return usagef("--output %q is none of %s", output, strings.Join(lint.Formats(), ", "))
 	}
-	env := environment()
-	kinds := provider.Kinds(env)
-	report := lint.Linter{Kinds: kinds, Dialects: provider.Dialects(env, kinds)}.Check(manifest.Read(files, std.in))
+	wiring := cloud.New(thisProcess(), cloud.All())
+	report := lint.Linter{Kinds: wiring.Catalog.Kinds, Dialects: wiring.Dialects}.Check(manifest.Read(files, std.in))
 	if err := report.Write(std.out, output, version); err != nil {
 		return &ioError{fmt.Errorf("standard output: %w", err)}
 	}

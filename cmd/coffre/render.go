@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/fileutil"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
@@ -274,22 +275,21 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
-	env := environment()
-	env.Kubernetes.Known = map[string]map[string]string{}
+	process := thisProcess()
+	process.Kubernetes.Known = map[string]map[string]string{}
 	for _, a := range set.ServiceAccounts {
-		env.Kubernetes.Known[cmp.Or(a.Namespace, "default")+"/"+a.Name] = a.Annotations
+		process.Kubernetes.Known[cmp.Or(a.Namespace, "default")+"/"+a.Name] = a.Annotations
 	}
-	kinds := provider.Kinds(env)
-	stores := store.NewSet(kinds)
+	wiring := cloud.New(process, cloud.All())
+	stores := store.NewSet(wiring.Catalog)
 	if err := o.configure(stores, set); err != nil {
 		return nil, err
 	}
 	secrets := cache.New(stores, cache.Options{})
-	dialects := provider.Dialects(env, kinds)
 	return func(ctx context.Context, name string, req *pb.MountRequest) (*pb.MountResponse, error) {
-		d, ok := dialects[name]
+		d, ok := wiring.Dialects[name]
 		if !ok {
-			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(dialects)), ", "))
+			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(wiring.Names(), ", "))
 		}
 		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets}
 		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)

@@ -23,6 +23,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/coffre-csi/coffre/auth/kubernetes"
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/failures"
@@ -35,16 +36,17 @@ type serveOptions struct {
 	providersDir, dialects, stores      string
 	metricsAddr, healthAddr, pprofAddr  string
 	kubeconfig, nodeName, loggingFormat string
-	eksAddonVersion, podIdentityTimeout string
 	mountTimeout, shutdownTimeout, poll time.Duration
 	cachePersist                        string
 	cacheEntries                        int
 	cacheBytes                          int64
 	events                              bool
+
+	clouds []cloud.Cloud
 }
 
 func serveCommand(std stdio) *cobra.Command {
-	var o serveOptions
+	o := serveOptions{clouds: cloud.All()}
 	c := &cobra.Command{
 		Use: "serve", Short: "Serve the driver on its sockets: what the DaemonSet runs", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -55,6 +57,9 @@ func serveCommand(std stdio) *cobra.Command {
 		},
 	}
 	fs := c.Flags()
+	for _, cloud := range o.clouds {
+		cloud.Flags(fs)
+	}
 	fs.StringVar(&o.providersDir, "providers-dir", "/var/run/secrets-store-csi-providers", "folder of the driver's provider sockets")
 	fs.StringVar(&o.dialects, "dialects", "coffre", "syntaxes to serve, one socket each, separated by commas")
 	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores; read again whenever it changes. Without it only inline stores work")
@@ -63,14 +68,12 @@ func serveCommand(std stdio) *cobra.Command {
 	fs.StringVar(&o.pprofAddr, "pprof-addr", "", "loopback address of /debug/pprof, as 127.0.0.1:6060; empty for none")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server, where a store needs it; in the cluster by default")
 	fs.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "the node that this runs on, whose region label is read where no region is configured; by default $NODE_NAME")
-	fs.StringVar(&o.podIdentityTimeout, "pod-identity-http-timeout", "", "how long an answer of the EKS Pod Identity agent may take, as 500ms; empty for 5s")
-	fs.StringVar(&o.eksAddonVersion, "eks-addon-version", "", "version of the EKS add-on that installed this, for the user agent")
 	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	fs.DurationVar(&o.mountTimeout, "mount-timeout", provider.DefaultMountTimeout, "deadline of one mount; kubelet waits two minutes")
 	fs.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 20*time.Second, "how long mounts under way may take after SIGTERM")
 	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
-	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
+	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", cache.DefaultMaxBytes, "bytes that the cache keeps alive: values, keys, inline documents, tokens")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
@@ -118,37 +121,19 @@ func loopbackOnly(addr string) error {
 	return nil
 }
 
-// environment is what the stores need of this process: nothing below cmd reads
-// the environment, but for the clouds' own SDKs.
-func (o serveOptions) environment(metrics *provider.Metrics) provider.Environment {
-	env := environment()
-	env.Kubernetes.Kubeconfig = o.kubeconfig
-	env.Kubernetes.NodeName = o.nodeName
-	env.AWS.EKSAddonVersion = o.eksAddonVersion
-	env.Metrics = metrics
-	if o.podIdentityTimeout == "" {
-		return env
+// thisProcess is what every command that reads stores needs of this process:
+// nothing below cmd reads the environment, but for the clouds' own SDKs.
+func thisProcess() cloud.Process {
+	return cloud.Process{
+		Version: version, Getenv: os.Getenv,
+		Kubernetes: kubernetes.Options{Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT")},
 	}
-	// The provider whose flag this is goes on with its default; so does this one.
-	d, err := time.ParseDuration(o.podIdentityTimeout)
-	if err != nil || d <= 0 {
-		klog.ErrorS(err, "--pod-identity-http-timeout is no duration above 0; the default is used", "value", o.podIdentityTimeout)
-	} else {
-		env.AWS.PodIdentityTimeout = d
-	}
-	return env
 }
 
-// environment is what every command that reads stores needs.
-func environment() provider.Environment {
-	return provider.Environment{
-		Version: version,
-		Kubernetes: kubernetes.Options{
-			Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT"),
-			UserAgent: "coffre/" + version,
-		},
-		AWS: provider.AWSEnvironment{Region: os.Getenv("AWS_REGION")},
-	}
+func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
+	p := thisProcess()
+	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
+	return cloud.New(p, o.clouds)
 }
 
 func (o serveOptions) run(ctx context.Context) error {
@@ -158,29 +143,30 @@ func (o serveOptions) run(ctx context.Context) error {
 		debug.SetGCPercent(50)
 	}
 	metrics := provider.NewMetrics(version)
-	env := o.environment(metrics)
-	kinds := provider.Kinds(env)
-	dialects := provider.Dialects(env, kinds)
-	stores := store.NewSet(kinds)
+	wiring := o.wire(metrics)
+	defer wiring.Close()
+	stores := store.NewSet(wiring.Catalog)
 	followed := &configuration{path: o.stores, stores: stores, metrics: metrics}
 	if o.stores != "" {
 		if err := stores.Watch(ctx, o.stores, o.poll, followed.reloaded); err != nil {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
-	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
-	vault, err := o.restore(secrets)
+	secrets, err := o.cache(stores, metrics)
 	if err != nil {
 		return err
 	}
+	defer secrets.Close() // after the last mount
+	watch := o.watch(ctx, wiring.Cluster, metrics)
+
+	// Refreshing goes on while the last mounts are answered.
+	refreshing, stopRefreshing := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	running.Go(func() { secrets.Run(ctx, vault) })
-	watch := o.watch(ctx, env.Kubernetes, metrics)
+	defer stopRefreshing()
+	running.Go(func() { secrets.Run(refreshing) })
 
-	names, err := dialectNames(o.dialects, dialects)
+	names, err := dialectNames(o.dialects, wiring.Dialects)
 	if err != nil {
 		return err
 	}
@@ -202,13 +188,13 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name, o.nodeName), Failures: watch, Turns: turns}
+		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name, o.nodeName), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	err = o.serveAll(ctx, sockets, servers, metrics, followed.unready)
+	err = o.serveAll(ctx, sockets, servers, o.health(services, secrets, followed), metrics)
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
@@ -216,7 +202,7 @@ func (o serveOptions) run(ctx context.Context) error {
 }
 
 // watch makes what is told how every Mount ended, for all dialects.
-func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, metrics *provider.Metrics) *failures.Watch {
+func (o serveOptions) watch(ctx context.Context, cluster *kubernetes.Client, metrics *provider.Metrics) *failures.Watch {
 	options := failures.Options{Metrics: metrics}
 	if o.events {
 		events := kubernetes.NewEvents(cluster, metrics)
@@ -229,15 +215,16 @@ func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, met
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
-func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics, unready func() string) error {
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, watched func(*provider.Health), metrics *provider.Metrics) error {
 	paths := make([]string, len(sockets))
 	for i, s := range sockets {
 		paths[i] = s.Path()
 	}
-	health, err := provider.NewHealth(paths, unready)
+	health, err := provider.NewHealth(paths)
 	if err != nil {
 		return err
 	}
+	watched(health)
 	failed := make(chan error, len(servers)+3)
 	for i, g := range servers {
 		go func() { failed <- g.Serve(sockets[i]) }()
@@ -313,24 +300,43 @@ func profiles() http.Handler {
 	return mux
 }
 
-// restore fills the cache with what the last process saved, where that is
+// stuck is for how long a place may be held beyond the time that its work has.
+const stuck = 30 * time.Second
+
+// health says what /healthz and /readyz have to look for.
+func (o serveOptions) health(services []*provider.Service, secrets *cache.Cache, followed *configuration) func(*provider.Health) {
+	return func(h *provider.Health) {
+		h.Unless(followed.unready)
+		for _, s := range services {
+			h.Watch("mounts", o.mountTimeout+stuck, s.Oldest)
+		}
+		h.Watch("reads of a store", store.MaxTimeout+stuck, secrets.Oldest)
+	}
+}
+
+// cache makes the cache, filled with what the last process kept, where that is
 // asked for. What cannot be restored is read again; only a folder that must not
 // hold secrets stops the provider.
-func (o serveOptions) restore(secrets *cache.Cache) (*cache.Vault, error) {
+func (o serveOptions) cache(stores *store.Set, metrics *provider.Metrics) (*cache.Cache, error) {
+	options := cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics}
 	if o.cachePersist == "" {
-		return nil, nil
+		return cache.New(stores, options), nil
 	}
-	vault, err := cache.OpenVault(o.cachePersist)
+
+	journal, err := cache.OpenJournal(o.cachePersist)
 	if err != nil {
 		return nil, fmt.Errorf("--cache-persist: %w", err)
 	}
-	n, err := secrets.Restore(vault)
+	options.Journal = journal
+	secrets := cache.New(stores, options)
+	n, err := secrets.Restore()
 	if err != nil {
 		klog.ErrorS(err, "the cache starts empty", "folder", o.cachePersist)
 	} else {
 		klog.InfoS("cache restored", "folder", o.cachePersist, "entries", n)
 	}
-	return vault, nil
+
+	return secrets, nil
 }
 
 // dialectNames reads --dialects.

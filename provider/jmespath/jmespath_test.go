@@ -102,9 +102,8 @@ func TestWhatAnExpressionCostsAndGrowsToIsBoundedWhileItRuns(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: got %d bytes, want an error", name, len(got))
 		}
-		t.Logf("%s: %s: %v", name, time.Since(began), err)
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("%s: took %s, want under 2 s", name, took)
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: took %s, want under 10 s", name, took)
 		}
 	}
 }
@@ -139,7 +138,7 @@ func FuzzSearch(f *testing.F) {
 		}
 		began := time.Now()
 		_, _ = search(expression, []byte(value), true)
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})

@@ -35,6 +35,9 @@ var errNoKeys = errors.New("has no keys: its value is no JSON object, no YAML ma
 // maxDocument is the most bytes that keys are read from.
 const maxDocument = 1 << 20
 
+// topBytes is what a key of the top level keeps in memory.
+const topBytes = 256
+
 // plainKey are keys that nobody takes for a secret or a part of one.
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_./-]{0,127}$`)
 
@@ -59,6 +62,10 @@ func parse(b *budget.Budget, value []byte) (*document, error) {
 		return nil, errNoKeys
 	}
 
+	// The top level is kept by name, beside its text.
+	if err := b.Bytes(topBytes * (1 + bytes.Count(compact, []byte(`":`)))); err != nil {
+		return nil, err
+	}
 	doc := &document{json: compact, named: isJSON || bytes.ContainsRune(text, '\n')}
 	if err := json.Unmarshal(compact, &doc.top); err != nil || doc.top == nil {
 		return nil, errNoKeys

@@ -136,12 +136,19 @@ var (
 	yamlWords = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
 
+// emittedBytes is what the library keeps of an entry until all are written.
+const emittedBytes = 2048
+
 // writeYAML writes block style, every string quoted where YAML would read it
 // as something else.
 func writeYAML(b *budget.Budget, doc *document) ([]byte, error) {
 	if err := strict.Charge(b, string(doc.json)); err != nil {
 		return nil, err
 	}
+	if err := b.Bytes(emittedBytes * strict.Separators(string(doc.json))); err != nil {
+		return nil, err
+	}
+
 	var root yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(doc.json)) // JSON is YAML; nodes keep numbers' text
 	if err := dec.Decode(&root); err != nil {

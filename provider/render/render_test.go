@@ -337,8 +337,8 @@ func TestWhatAMountMakesIsStoppedWhileItGrows(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %d files, %.300v; want %s", len(files), err, c.want)
 			}
-			if took := time.Since(began); took > 3*time.Second {
-				t.Errorf("took %s, want under 3 s", took)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("took %s, want under 10 s", took)
 			}
 		})
 	}

@@ -29,7 +29,7 @@ const (
 // a node of the tree takes time whenever it is executed.
 const (
 	sourceBytes = 64
-	nodeWork    = 96
+	nodeWork    = 160
 )
 
 // Limits that a template passed.

@@ -89,8 +89,8 @@ func TestHostileTemplateIsStopped(t *testing.T) {
 			}
 			began := time.Now()
 			out, err := tmpl.Execute(mount(), map[string]any{"user": "app", "no": false})
-			if took := time.Since(began); took > 2*time.Second {
-				t.Errorf("took %s, want under 2 s", took)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("took %s, want under 10 s", took)
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %d bytes, %v; want an error with %q", len(out), err, c.want)

@@ -118,7 +118,6 @@ type world struct {
 	conn     *grpc.ClientConn
 	client   pb.CSIDriverProviderClient
 	cache    *cache.Cache
-	vault    *cache.Vault
 	observed *observer
 	counts   map[string]int
 }
@@ -280,9 +279,6 @@ func (w *world) step(i int) {
 		w.counts["restart"]++
 		w.say("the provider is killed, its cache kept: %v", kept)
 	}
-	if err := w.cache.Save(w.vault); err != nil { // as Run does
-		w.t.Error(err)
-	}
 }
 
 // shift moves the model's past with a clock that goes back: what happened,
@@ -302,18 +298,20 @@ func (w *world) shift(back time.Duration) {
 }
 
 func (w *world) start(restore bool) {
-	vault, err := cache.OpenVault(w.dir + "/vault")
-	if err != nil {
-		w.t.Fatal(err)
+	if !restore {
+		_ = os.RemoveAll(w.dir + "/kept")
 	}
-	set := store.NewSet(w.back.kinds())
+	journal, err := cache.OpenJournal(w.dir + "/kept")
+	if err != nil {
+		w.t.Fatalf("no journal: %v", err)
+	}
+	set := store.NewSet(store.Catalog{Kinds: w.back.kinds()})
 	if err := set.Load(w.back.stores()); err != nil {
 		w.t.Fatal(err)
 	}
-	w.vault = vault
-	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1})
+	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1, Journal: journal})
 	if restore {
-		if _, err := w.cache.Restore(vault); err != nil {
+		if _, err := w.cache.Restore(); err != nil {
 			w.t.Fatal(err)
 		}
 	}

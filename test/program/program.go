@@ -41,7 +41,12 @@ type Process struct {
 	command *exec.Cmd
 	conn    *grpc.ClientConn
 	log     string
+	socket  string
 }
+
+// Socket is the path of the dialect's socket; those of the others stand beside
+// it.
+func (p *Process) Socket() string { return p.socket }
 
 // Serve runs `coffre serve` in an environment of its own and waits for the
 // socket of dialect. It lasts until Stop, or until the test ends; a test that
@@ -68,14 +73,14 @@ func Serve(t testing.TB, path, dialect string, env []string, args ...string) *Pr
 			t.Logf("the end of the program's log:\n%s", p.tail())
 		}
 	})
-	socket := filepath.Join(sockets, dialect+".sock")
-	p.conn, err = grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	p.socket = filepath.Join(sockets, dialect+".sock")
+	p.conn, err = grpc.NewClient("unix:"+p.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.CSIDriverProviderClient = pb.NewCSIDriverProviderClient(p.conn)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		if _, err := os.Stat(p.socket); err == nil {
 			break
 		}
 		if time.Now().After(deadline) {
