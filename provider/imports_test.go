@@ -11,14 +11,17 @@ import (
 // leaves never, and lower layers only (docs: the map in DESIGN).
 var layers = [][]string{
 	{"cmd/coffre"},
-	{"cmd/coffre/internal/lint"},
+	{"cmd/coffre/internal/lint", "cmd/coffre/internal/cloud"},
 	{"cmd/coffre/internal/manifest", "provider"},
 	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/cache", "provider/render"},
-	{"provider/plan", "provider/request", "provider/fair"},
+	{"provider/plan", "provider/request"},
 	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws"},
+	{"provider/store/ask"},
 	{"provider/store", "provider/pace"},
 	{"provider/strict", "provider/jsontext", "auth/aws", "auth/kubernetes"},
-	{"auth", "auth/internal/flight", "provider/budget"},
+	{"auth/keep", "auth/pool", "auth/peer", "provider/budget"},
+	{"auth"},
+	{"auth/fault", "auth/fair", "auth/internal/flight"},
 }
 
 // Data goes one way: nobody downstream imports what is above it.

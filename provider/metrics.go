@@ -3,6 +3,7 @@ package provider
 import (
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,12 +31,18 @@ type Metrics struct {
 	reloads      *prometheus.CounterVec
 	reloaded     prometheus.Gauge
 	stores       prometheus.Gauge
+	held         prometheus.Gauge
+	leases       *prometheus.CounterVec
+
+	mu        sync.Mutex
+	endpoints map[string]struct{} // that available has
 }
 
 // NewMetrics makes the metrics of one provider process of the given build.
 func NewMetrics(build string) *Metrics {
 	m := &Metrics{
-		Registry: prometheus.NewRegistry(),
+		Registry:  prometheus.NewRegistry(),
+		endpoints: map[string]struct{}{},
 		mounts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_mounts_total",
 			Help: "Mounts answered, by dialect and gRPC code."}, []string{"dialect", "code"}),
 		mountSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "coffre_mount_duration_seconds",
@@ -56,9 +63,9 @@ func NewMetrics(build string) *Metrics {
 		cacheEntries: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_entries",
 			Help: "Secrets in the cache."}),
 		cacheBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_cache_bytes",
-			Help: "Bytes of values and keys in the cache."}),
+			Help: "Bytes that the cache keeps alive: values, keys, inline documents and the tenants' tokens."}),
 		available: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "coffre_store_available",
-			Help: "1 where the store answered when it was last asked, 0 where it could not be reached or asked for patience."}, []string{"store"}),
+			Help: "1 where the endpoint (a region, a host, a vault; a store by its name where it has none) answered when it was last asked, 0 where it could not be reached."}, []string{"endpoint"}),
 		oldest: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_oldest_value_age_seconds",
 			Help: "Age of the oldest value that is being served, pinned versions aside."}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_configuration_reloads_total",
@@ -67,11 +74,15 @@ func NewMetrics(build string) *Metrics {
 			Help: "1 where the store configuration in force is the one in the file, 0 where a broken edit was refused."}),
 		stores: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_configured_stores",
 			Help: "Stores in the configuration in force."}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_leases",
+			Help: "Secrets that were issued for a time and are held now."}),
+		leases: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_leases_total",
+			Help: "What became of secrets issued for a time, by store and event: issued, renewed, lost, revoked."}, []string{"store", "event"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
 	info.Set(1)
-	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.classes, m.events, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, info,
+	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.classes, m.events, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, m.held, m.leases, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -124,14 +135,38 @@ func (m *Metrics) Size(entries int, bytes int64) {
 	m.cacheBytes.Set(float64(bytes))
 }
 
+// maxEndpoints bounds the series of a metric whose label a SecretProviderClass
+// can make up, in the grammar of a region or a host.
+const maxEndpoints = 200
+
 // Available implements cache.Metrics.
-func (m *Metrics) Available(store string, yes bool) {
+func (m *Metrics) Available(endpoint string, yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.endpoints[endpoint]; !known && len(m.endpoints) >= maxEndpoints {
+		return
+	}
+	m.endpoints[endpoint] = struct{}{}
 	up := 0.0
 	if yes {
 		up = 1
 	}
-	m.available.WithLabelValues(store).Set(up)
+	m.available.WithLabelValues(endpoint).Set(up)
 }
+
+// Unknown implements cache.Metrics.
+func (m *Metrics) Unknown(endpoint string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.endpoints, endpoint)
+	m.available.DeleteLabelValues(endpoint)
+}
+
+// Leases implements cache.Metrics.
+func (m *Metrics) Leases(held int) { m.held.Set(float64(held)) }
+
+// Leased implements cache.Metrics.
+func (m *Metrics) Leased(store, event string) { m.leases.WithLabelValues(store, event).Inc() }
 
 // Oldest implements cache.Metrics.
 func (m *Metrics) Oldest(age time.Duration) { m.oldest.Set(age.Seconds()) }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fair"
 	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/failures"
 	"github.com/coffre-csi/coffre/provider/plan"
@@ -39,10 +40,12 @@ type Provider struct {
 	Name    string // the dialect's, for metrics and audit
 	Dialect Dialect
 	Secrets Secrets
-	Audit   func(request.Request, []plan.Answer) // told of every delivery
+	// Audit is told of every delivery, and of every Mount that failed; nil where
+	// nobody asks.
+	Audit func(Delivery)
 	// Turns are those of dear Mounts, shared by all dialects of the node; nil
 	// where there is nobody to share with.
-	Turns budget.Turns
+	Turns *fair.Gate
 	// Failures is told how every Mount ended; nil where nobody asks.
 	Failures *failures.Watch
 }
@@ -64,22 +67,32 @@ func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, er
 	cost := budget.New(ctx, p.Turns, req.Identity.Namespace) // what it may cost
 	defer cost.Close()
 
+	log := newSteps(p.Name, req)
 	asked, err := p.Dialect.Plan(cost, req) // what is asked for
 	if err != nil {
 		return Response{}, invalid(err)
 	}
+	log.step("plan", "objects", len(asked.Objects), "secrets", len(asked.Queries()))
 	answers, err := p.Secrets.Get(budget.With(ctx, cost), req.Identity, asked.Queries()) // what the stores hold
 	if err != nil {
 		return Response{}, unanswered(err, p.explain)
 	}
+	log.answers(asked, answers)
 	files, err := render.Files(cost, asked, answers) // what the pod sees
 	if err != nil {
 		return Response{}, invalid(p.explain(err))
 	}
-	p.Audit(req, answers)
+	log.step("files", "files", len(files))
+	p.audit(Delivery{Request: req, Asked: asked, Answers: answers})
 	r := respond(files, req.Mode)
 	r.Stale = stale(answers)
 	return r, nil
+}
+
+func (p *Provider) audit(d Delivery) {
+	if p.Audit != nil {
+		p.Audit(d)
+	}
 }
 
 // stale names each store once whose answers are last good values.

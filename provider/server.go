@@ -14,8 +14,9 @@ import (
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/auth/fault"
 	"github.com/coffre-csi/coffre/provider/failures"
-	"github.com/coffre-csi/coffre/provider/fair"
 	"github.com/coffre-csi/coffre/provider/request"
 )
 
@@ -47,16 +48,23 @@ type Service struct {
 
 	underWay atomic.Int64
 	gate     *fair.Gate
+	loads    *loads
+	receive  chan struct{}
 }
 
 // A storm queues instead of growing: so many Mounts of a dialect are worked on
-// at once, and so many of one namespace wait.
+// at once, and so many of one namespace wait. One that waits for a store is not
+// worked on: it gives its place to those that memory can answer.
 const (
 	mountsAtOnce   = 64
 	mountsWaiting  = 2048
 	mountsTooMany  = "%d mounts of namespace %q wait on this node already; kubelet tries again"
 	mountsTimedOut = "no turn within %s: this node's other mounts keep the provider busy; kubelet tries again"
 )
+
+// receiving is how many requests are read off the wire at once: what the driver
+// has yet to send costs its memory, not this process's.
+const receiving = 8
 
 // UnderWay is the number of Mounts that are not answered yet.
 func (s *Service) UnderWay() int { return int(s.underWay.Load()) }
@@ -88,13 +96,23 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(err)
 	}
-	switch err := s.gate.Enter(ctx, req.Identity.Namespace); {
+	log := newSteps(s.provider.Name, req)
+	unload, err := s.loads.add(req.Identity.Namespace, weight(in))
+	if err != nil {
+		return nil, internal(err)
+	}
+	defer unload()
+	place, err := s.gate.Enter(ctx, req.Identity.Namespace)
+	switch {
 	case errors.Is(err, fair.ErrFull):
 		return nil, internal(fmt.Errorf(mountsTooMany, mountsWaiting, req.Identity.Namespace))
 	case err != nil:
 		return nil, internal(fmt.Errorf(mountsTimedOut, s.timeout))
 	}
-	defer s.gate.Leave()
+	defer place.Leave()
+	ctx = fair.With(ctx, place)
+	log.step("turn", "parameters", len(req.Parameters), "tokens", len(req.Identity.Tokens))
+
 	if r, err = s.provider.Mount(ctx, req); err != nil {
 		return nil, err
 	}
@@ -110,14 +128,19 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 // said here is all that shows them.
 func (s *Service) observe(req request.Request, stale []string, err error, took time.Duration) {
 	m := failures.Mount{Dialect: s.provider.Name, Request: req}
+	log := newSteps(s.provider.Name, req)
+	log.since = time.Now().Add(-took)
 	if err == nil {
+		log.step("done", "code", "OK")
 		s.observer.Mounted(s.provider.Name, "OK", took)
 		s.provider.Failures.Served(m, stale)
 		return
 	}
 	f := err.(*Failure)
+	log.step("done", "code", f.Code.String(), "reason", f.Reason)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
-	s.provider.Failures.Failed(m, failures.Failure{Code: f.Code.String(), Reason: f.Reason, Text: f.GRPCStatus().Message()})
+	s.provider.audit(Delivery{Request: req, Failed: f})
+	s.provider.Failures.Failed(m, failures.Failure{Code: f.Code.String(), Reason: f.Reason, Text: f.GRPCStatus().Message(), Cause: fault.Same(f)})
 }
 
 // proto is the response as the driver reads it.
@@ -146,7 +169,46 @@ func panicText(p any) string {
 
 // NewService makes the service of a provider.
 func NewService(p *Provider, build string, timeout time.Duration, o Observer) *Service {
-	return &Service{provider: p, build: build, timeout: timeout, observer: o, gate: fair.New(mountsAtOnce, mountsWaiting)}
+	return &Service{
+		provider: p, build: build, timeout: timeout, observer: o,
+		gate: fair.New(mountsAtOnce, mountsWaiting), loads: newLoads(), receive: make(chan struct{}, receiving),
+	}
+}
+
+// Oldest is how long the Mount that is worked on longest has its place.
+func (s *Service) Oldest() time.Duration { return s.gate.Oldest() }
+
+// description is the driver's service, with Mount as a stream of one request
+// and one answer, which on the wire is the same: so that a request is read when
+// there is room for it, and not before.
+func (s *Service) description() *grpc.ServiceDesc {
+	d := pb.CSIDriverProvider_ServiceDesc
+	unary := d.Methods
+	d.Methods = nil
+	for _, m := range unary {
+		if m.MethodName != "Mount" {
+			d.Methods = append(d.Methods, m)
+		}
+	}
+	d.Streams = []grpc.StreamDesc{{StreamName: "Mount", Handler: func(_ any, stream grpc.ServerStream) error {
+		in, err := s.received(stream)
+		if err != nil {
+			return safe(err)
+		}
+		out, err := s.Mount(stream.Context(), in)
+		if err != nil {
+			return err
+		}
+		return stream.SendMsg(out)
+	}}}
+	return &d
+}
+
+func (s *Service) received(stream grpc.ServerStream) (*pb.MountRequest, error) {
+	s.receive <- struct{}{}
+	defer func() { <-s.receive }()
+	in := new(pb.MountRequest)
+	return in, stream.RecvMsg(in)
 }
 
 // NewServer makes a gRPC server for one dialect's service.
@@ -157,6 +219,6 @@ func NewServer(s *Service) *grpc.Server {
 		// memory, not this process's.
 		grpc.MaxConcurrentStreams(512),
 	)
-	pb.RegisterCSIDriverProviderServer(g, s)
+	g.RegisterService(s.description(), s)
 	return g
 }

@@ -64,7 +64,7 @@ func (s *shelf) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, er
 
 type noSettings struct{}
 
-func (*noSettings) Check(bool) []error { return nil }
+func (*noSettings) Check(bool) []store.Mistake { return nil }
 
 func (s *shelf) kinds() store.Kinds {
 	return store.Kinds{{Name: "shelf", Settings: func() store.Settings { return &noSettings{} },
@@ -97,12 +97,12 @@ func (c *counts) Panicked() { c.panics++ }
 func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderClient, *counts) {
 	t.Helper()
 	kinds := s.kinds()
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop]}}`); err != nil {
 		t.Fatal(err)
 	}
 	seen := &counts{}
-	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{})},
 		"test", 2*time.Second, seen)
 	if change != nil {
 		change(service)
@@ -343,12 +343,12 @@ func TestHealthSeesADeadSocket(t *testing.T) {
 func FuzzMount(f *testing.F) {
 	s := &shelf{values: map[string]string{"a": `{"k":"v","n":[1,{"x":"y"}]}`, "b": "K=1\nL=2", "c": "plain"}}
 	kinds := s.kinds()
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: ["*"]}}`); err != nil {
 		f.Fatal(err)
 	}
 	seen := &counts{}
-	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{})},
 		"test", 10*time.Second, seen)
 	f.Add(mountRequest("[{name: a, key: k}]").Attributes, "null")
 	f.Add(mountRequest(`[{name: a, keys: "*", rewrite: {regexp: k, with: ../x}}]`).Attributes, `{"a":"b"}`)

@@ -4,8 +4,7 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/coffre-csi/coffre/provider/budget"
-	"github.com/coffre-csi/coffre/provider/fair"
+	"github.com/coffre-csi/coffre/auth/fair"
 )
 
 // Dear Mounts, those that their budgets make wait for a turn, are few at once,
@@ -17,21 +16,12 @@ const dearAtOnce = 2
 // nothing.
 const tidyAfter = 5 * time.Second
 
-// turns are a gate that tidies up after the last one.
-type turns struct {
-	*fair.Gate
-	tidy *time.Timer
-}
-
-// Leave gives the turn back.
-func (t turns) Leave() {
-	t.Gate.Leave()
-	t.tidy.Reset(tidyAfter)
-}
-
 // NewTurns makes the turns of a node's dear Mounts.
-func NewTurns() budget.Turns {
+func NewTurns() *fair.Gate {
 	tidy := time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	tidy.Stop()
-	return turns{fair.New(dearAtOnce, mountsWaiting), tidy}
+
+	turns := fair.New(dearAtOnce, mountsWaiting)
+	turns.WhenLeft(func() { tidy.Reset(tidyAfter) })
+	return turns
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"sync/atomic"
 	"time"
@@ -18,6 +16,8 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/auth/peer"
 )
 
 // agent is the EKS Pod Identity agent of the node.
@@ -31,18 +31,7 @@ type agent struct {
 func newAgent(o Options) *agent {
 	return &agent{
 		bases: [2]string{o.AgentIPv4, o.AgentIPv6}, limit: o.PodIdentityTimeout,
-		// An address that does not exist on the node answers nothing at all.
-		http: plainClient(o.PodIdentityTimeout, min(time.Second, o.PodIdentityTimeout)),
-	}
-}
-
-func agentTransport(dial time.Duration) *http.Transport {
-	return &http.Transport{
-		Proxy:               nil, // the address is of this node
-		DialContext:         (&net.Dialer{Timeout: dial}).DialContext,
-		MaxConnsPerHost:     16,
-		MaxIdleConnsPerHost: 4,
-		IdleConnTimeout:     idleTime,
+		http: peer.Local(o.PodIdentityTimeout, time.Second),
 	}
 }
 
@@ -50,12 +39,12 @@ const agentAttempts = 3
 
 // askAgent is EKS Pod Identity.
 func (s *Session) askAgent(ctx context.Context, t auth.Token) (c sdk.Credentials, err error) {
-	if err := unexpired(t, AudiencePodIdentity, s.id, s.broker.opts.Now()); err != nil {
+	if err := s.id.CheckExpiry(t, AudiencePodIdentity, s.broker.opts.Now()); err != nil {
 		return c, err
 	}
 	for attempt := range agentAttempts {
 		c, err = s.broker.agent.credentials(ctx, s.login.Address, t, s.id)
-		if r := reasonOf(err); err == nil || (r != Unavailable && r != Throttled) || attempt == agentAttempts-1 {
+		if last := attempt == agentAttempts-1; err == nil || last || !fault.ReasonOf(err).Transient() {
 			break
 		}
 		if d := new(RegionError); errors.As(err, &d) && d.Status == 0 {
@@ -90,7 +79,7 @@ func (a *agent) credentials(ctx context.Context, at AddressType, t auth.Token, i
 		a.works.Store(other)
 		return c, otherErr
 	}
-	return c, fail(Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent cannot be reached at %s nor at %s: is the add-on eks-pod-identity-agent installed?", a.bases[0], a.bases[1])
+	return c, fail(fault.Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent cannot be reached at %s nor at %s: is the add-on eks-pod-identity-agent installed?", a.bases[0], a.bases[1])
 }
 
 // exception is a name of an error inside the agent's text.
@@ -101,17 +90,17 @@ func (a *agent) ask(ctx context.Context, base string, t auth.Token, id auth.Iden
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/credentials", nil)
 	if err != nil {
-		return sdk.Credentials{}, errorf(Invalid, "the EKS Pod Identity agent's address is no URL")
+		return sdk.Credentials{}, fault.Errorf(fault.Invalid, "the EKS Pod Identity agent's address is no URL")
 	}
 	req.Header.Set("Authorization", t.Reveal())
 	res, err := a.http.Do(req)
 	if err != nil {
-		return sdk.Credentials{}, fail(Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent at %s cannot be reached: %s; is the add-on eks-pod-identity-agent installed?", base, Unreached(err))
+		return sdk.Credentials{}, fail(fault.Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent at %s cannot be reached: %s; is the add-on eks-pod-identity-agent installed?", base, peer.Unreached(err))
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	if err != nil {
-		return sdk.Credentials{}, fail(Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent at %s broke off its answer", base)
+		return sdk.Credentials{}, fail(fault.Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent at %s broke off its answer", base)
 	}
 	if res.StatusCode != http.StatusOK {
 		return sdk.Credentials{}, agentRefused(describeAgent(res.StatusCode, body), id)
@@ -124,7 +113,7 @@ func (a *agent) ask(ctx context.Context, base string, t auth.Token, id auth.Iden
 		Expiration      time.Time
 	}
 	if json.Unmarshal(body, &out) != nil || out.AccessKeyID == "" || out.SecretAccessKey == "" {
-		return sdk.Credentials{}, fail(Unavailable, describeAgent(res.StatusCode, nil), "the EKS Pod Identity agent's answer holds no credentials")
+		return sdk.Credentials{}, fail(fault.Unavailable, describeAgent(res.StatusCode, nil), "the EKS Pod Identity agent's answer holds no credentials")
 	}
 	return sdk.Credentials{AccessKeyID: out.AccessKeyID, SecretAccessKey: out.SecretAccessKey, SessionToken: out.Token,
 		AccountID: out.AccountID, CanExpire: !out.Expiration.IsZero(), Expires: out.Expiration, Source: "EKS Pod Identity"}, nil
@@ -137,6 +126,8 @@ func describeAgent(status int, body []byte) *RegionError {
 		d.Transient, d.Fault = true, smithy.FaultServer
 	case status == http.StatusTooManyRequests || d.Code == "ThrottlingException":
 		d.Throttled, d.Transient, d.Fault = true, true, smithy.FaultClient
+	case d.Code == "":
+		d.Transient = true // not the agent's own words
 	case status >= 400:
 		d.Fault = smithy.FaultClient
 	}
@@ -150,33 +141,11 @@ func agentRefused(d *RegionError, id auth.Identity) error {
 	}
 	switch {
 	case d.Throttled:
-		return fail(Throttled, d, "throttled: the EKS Pod Identity agent answers %s", what)
+		return fail(fault.Throttled, d, "throttled: the EKS Pod Identity agent answers %s", what)
 	case d.Transient:
-		return fail(Unavailable, d, "the EKS Pod Identity agent failed: %s", what)
+		return fail(fault.Unavailable, d, "the EKS Pod Identity agent failed: %s", what)
 	case d.Code == "ExpiredTokenException":
-		return fail(Precondition, d, "the EKS Pod Identity agent says that the token of %s has expired; kubelet brings a fresh one with its next try", id)
+		return fail(fault.Precondition, d, "the EKS Pod Identity agent says that the token of %s has expired; kubelet brings a fresh one with its next try", id)
 	}
-	return fail(Denied, d, "the EKS Pod Identity agent gives %s no credentials: %s: is there a pod identity association of this cluster for it, and does the role's trust policy allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com?", id, what)
-}
-
-// Unreached says why there was no answer, in words that hold nothing of the
-// request or of an answer.
-func Unreached(err error) string {
-	var dns *net.DNSError
-	var op *net.OpError
-	var timeout net.Error
-	var u *url.Error
-	switch {
-	case errors.As(err, &dns):
-		return "no such host " + dns.Name
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
-	case errors.As(err, &op) && op.Op == "dial":
-		return "nobody answers at " + fmt.Sprint(op.Addr)
-	case isCertificate(err):
-		return "its certificate is not trusted"
-	case errors.As(err, &u), errors.As(err, &op):
-		return "the connection broke off"
-	}
-	return "no answer that makes sense"
+	return fail(fault.Denied, d, "the EKS Pod Identity agent gives %s no credentials: %s: is there a pod identity association of this cluster for it, and does the role's trust policy allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com?", id, what)
 }

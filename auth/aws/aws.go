@@ -18,7 +18,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +27,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/coffre-csi/coffre/auth"
-	"github.com/coffre-csi/coffre/auth/internal/flight"
+	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/auth/keep"
+	"github.com/coffre-csi/coffre/auth/pool"
 )
 
 // Audiences of the tokens that the CSIDriver object must request.
@@ -115,26 +116,17 @@ type Broker struct {
 	opts  Options
 	agent *agent
 
-	mu      sync.Mutex
-	entries map[string]*entry
-	sts     map[stsKey]*sts.Client
-	flights flight.Group[flightKey, sdk.Credentials]
-	own     sdk.CredentialsProvider // the node's
-	// logins are the ones under way. Each takes a stack and a connection, and a
-	// node that starts a thousand pods needs neither a thousand times.
-	logins chan struct{}
-}
+	keeper *keep.Keeper[sdk.Credentials]
+	sts    *pool.Pool[stsKey, *sts.Client]
 
-const maxLogins = 32
+	mu  sync.Mutex
+	own sdk.CredentialsProvider // the node's
+}
 
 type stsKey struct {
 	region string
 	fips   bool
 }
-
-// flightKey has the region so that one that hangs holds up nobody who asks
-// another.
-type flightKey struct{ key, region string }
 
 // New makes a Broker; it contacts nobody.
 func New(o Options) *Broker {
@@ -145,7 +137,11 @@ func New(o Options) *Broker {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Broker{opts: o, agent: newAgent(o), entries: map[string]*entry{}, sts: map[stsKey]*sts.Client{}, logins: make(chan struct{}, maxLogins)}
+	return &Broker{
+		opts: o, agent: newAgent(o),
+		keeper: keep.New(keep.Options[sdk.Credentials]{Expires: expires, Now: o.Now}),
+		sts:    pool.New[stsKey, *sts.Client](pool.Options[*sts.Client]{Now: o.Now}),
+	}
 }
 
 // Session is an identity as AWS will see it.
@@ -187,7 +183,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 	case Provider:
 		s.key = "provider"
 	default:
-		return nil, errorf(Invalid, "%.40q is no way to log in to AWS", login.Method)
+		return nil, fault.Errorf(fault.Invalid, "%.40q is no way to log in to AWS", login.Method)
 	}
 	return s, nil
 }
@@ -195,17 +191,17 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 func (b *Broker) annotatedRole(ctx context.Context, id auth.Identity) (string, error) {
 	missing := fmt.Sprintf("An IAM role must be associated with service account %s (namespace: %s)", id.ServiceAccount, id.Namespace)
 	if b.opts.ServiceAccounts == nil {
-		return "", errorf(Precondition, "%s: set the store's roleARN; annotations of ServiceAccounts are not read here", missing)
+		return "", fault.Errorf(fault.Precondition, "%s: set the store's roleARN; annotations of ServiceAccounts are not read here", missing)
 	}
 	role, err := b.opts.ServiceAccounts.ServiceAccountAnnotation(ctx, id.Namespace, id.ServiceAccount, RoleAnnotation)
 	if err != nil {
-		return "", &Error{Reason: Precondition, Text: err.Error(), Cause: err}
+		return "", fault.As(err, err.Error())
 	}
 	if role = strings.TrimSpace(role); role == "" {
-		return "", errorf(Precondition, "%s: annotate it with %s, or set the store's roleARN", missing, RoleAnnotation)
+		return "", fault.Errorf(fault.Precondition, "%s: annotate it with %s, or set the store's roleARN", missing, RoleAnnotation)
 	}
 	if len(role) > 2048 {
-		return "", errorf(Invalid, "the annotation %s of %s is no role's ARN", RoleAnnotation, id)
+		return "", fault.Errorf(fault.Invalid, "the annotation %s of %s is no role's ARN", RoleAnnotation, id)
 	}
 	return role, nil
 }
@@ -225,6 +221,10 @@ func (s *Session) Principal() string {
 	}
 	return join(first, s.chainKey())
 }
+
+// Role is the ARN of the role that is read as, "" where it is not known: that of
+// EKS Pod Identity is the agent's to know.
+func (s *Session) Role() string { return cmp.Or(s.login.Chain.RoleARN, s.login.RoleARN) }
 
 // Account is the AWS account of the session, as far as it is known before
 // logging in.
@@ -274,7 +274,7 @@ func (s *Session) Credentials(ctx context.Context, region string) (sdk.Credentia
 		return s.first(ctx, region)
 	}
 	key := join(s.key, s.chainKey())
-	return s.broker.credentials(ctx, key, region, auth.Token{}, func(ctx context.Context, _ auth.Token) (sdk.Credentials, error) {
+	return s.kept(ctx, key, region, auth.Token{}, func(ctx context.Context, _ auth.Token) (sdk.Credentials, error) {
 		first, err := s.first(ctx, region)
 		if err != nil {
 			return sdk.Credentials{}, err
@@ -290,21 +290,41 @@ func (s *Session) first(ctx context.Context, region string) (sdk.Credentials, er
 	case Provider:
 		return s.broker.providers(ctx)
 	case PodIdentity:
-		return s.broker.credentials(ctx, s.key, region, s.token, s.askAgent)
+		return s.kept(ctx, s.key, region, s.token, s.askAgent)
 	default:
-		return s.broker.credentials(ctx, s.key, region, s.token, func(ctx context.Context, t auth.Token) (sdk.Credentials, error) {
+		return s.kept(ctx, s.key, region, s.token, func(ctx context.Context, t auth.Token) (sdk.Credentials, error) {
 			return s.assumeWithToken(ctx, region, t)
 		})
 	}
 }
 
+// Ready says whether credentials are kept, so that Credentials asks nobody.
+func (s *Session) Ready() bool {
+	key := s.key
+	if s.login.Chain.RoleARN != "" {
+		key = join(s.key, s.chainKey())
+	}
+	_, ok := s.broker.keeper.Known(key)
+	return ok || s.login.Method == Static || s.login.Method == Provider
+}
+
+// kept asks the keeper for a credential, under a key of this session.
+func (s *Session) kept(ctx context.Context, key, region string, t auth.Token, in func(context.Context, auth.Token) (sdk.Credentials, error)) (sdk.Credentials, error) {
+	return s.broker.keeper.Get(ctx, keep.Asked[sdk.Credentials]{
+		Key: key, Place: region, Namespace: s.id.Namespace, Token: t, Exchange: in,
+	})
+}
+
 // Forget drops credentials that AWS no longer takes.
 func (s *Session) Forget(c sdk.Credentials) {
-	s.broker.forget(s.key, c)
+	same := func(kept sdk.Credentials) bool { return kept.AccessKeyID == c.AccessKeyID }
+	s.broker.keeper.Forget(s.key, same)
 	if s.login.Chain.RoleARN != "" {
-		s.broker.forget(join(s.key, s.chainKey()), c)
+		s.broker.keeper.Forget(join(s.key, s.chainKey()), same)
 	}
 }
+
+func expires(c sdk.Credentials) (time.Time, bool) { return c.Expires, c.CanExpire }
 
 // join makes one key of parts that may hold anything.
 func join(parts ...string) string { return strings.Join(parts, "\x00") }
@@ -315,39 +335,47 @@ func (b *Broker) exchanged(kind string, err error) {
 	}
 	result := "ok"
 	if err != nil {
-		result = reasonOf(err).String()
+		result = fault.ReasonOf(err).String()
 	}
 	b.opts.Metrics.Exchanged(kind, result)
 }
 
-// client of the STS of a region.
-func (b *Broker) client(region string, fips bool) (*sts.Client, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	key := stsKey{region, fips}
-	if c := b.sts[key]; c != nil {
-		return c, nil
-	}
-	cfg, err := b.opts.SDK.Config()
-	if err != nil {
-		return nil, err
-	}
-	c := sts.NewFromConfig(cfg, func(o *sts.Options) {
-		o.Region = region
-		o.Retryer = retryer()
-		if fips {
-			o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
+// client of the STS of a region, to be released.
+func (b *Broker) client(region string, fips bool) (*sts.Client, func(), error) {
+	return b.sts.Use(stsKey{region, fips}, func() (*sts.Client, error) {
+		cfg, err := b.opts.SDK.Config()
+		if err != nil {
+			return nil, err
 		}
+		return sts.NewFromConfig(cfg, func(o *sts.Options) {
+			o.Region = region
+			o.Retryer = retryer()
+			if fips {
+				o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
+			}
+		}), nil
 	})
-	b.sts[key] = c
-	return c, nil
 }
 
-// plainClient is for the agent: never through a proxy, never redirected.
-func plainClient(timeout time.Duration, dial time.Duration) *http.Client {
-	return &http.Client{
-		Timeout:       timeout,
-		Transport:     agentTransport(dial),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// providers are the credentials of the node's own identity, by the SDK's
+// default chain.
+func (b *Broker) providers(ctx context.Context) (sdk.Credentials, error) {
+	b.mu.Lock()
+	own := b.own
+	b.mu.Unlock()
+	if own == nil {
+		var err error
+		if own, err = b.opts.SDK.ownIdentity(ctx); err != nil {
+			return sdk.Credentials{}, err
+		}
+		b.mu.Lock()
+		b.own = own
+		b.mu.Unlock()
 	}
+
+	c, err := own.Retrieve(ctx)
+	if err != nil {
+		return c, fault.Errorf(fault.Precondition, "the node's own identity has no AWS credentials: neither the environment nor the instance gives any (a pod reaches the instance's only with a hop limit of 2)")
+	}
+	return c, nil
 }

@@ -12,54 +12,6 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// Reason is what a caller decides on.
-type Reason int
-
-const (
-	Unavailable  Reason = iota // may work later, or in another region
-	Throttled                  // the same, and asked too much
-	Denied                     // AWS does not let this identity in
-	Invalid                    // cannot work as it is configured
-	Precondition               // something must be set up first: a token, an annotation
-)
-
-// String is the reason as a metric label has it.
-func (r Reason) String() string {
-	switch r {
-	case Throttled:
-		return "throttled"
-	case Denied:
-		return "denied"
-	case Invalid:
-		return "invalid"
-	case Precondition:
-		return "precondition"
-	default:
-		return "unavailable"
-	}
-}
-
-// Error is why there are no credentials: one line for the person who can mend it.
-type Error struct {
-	Reason Reason
-	Text   string
-	Cause  error // for errors.As; not printed
-}
-
-func (e *Error) Error() string { return e.Text }
-func (e *Error) Unwrap() error { return e.Cause }
-
-func errorf(r Reason, format string, args ...any) *Error {
-	return &Error{Reason: r, Text: fmt.Sprintf(format, args...)}
-}
-
-func reasonOf(err error) Reason {
-	if e := new(Error); errors.As(err, &e) {
-		return e.Reason
-	}
-	return Unavailable
-}
-
 // RegionError is what one region, or one agent, answered: enough to decide on,
 // and to word an error otherwise, and nothing that anybody wrote into a body.
 type RegionError struct {
@@ -90,6 +42,9 @@ func (e *RegionError) Error() string {
 // good for finding out what happened and not for showing.
 func (e *RegionError) Message() string { return e.message }
 
+// unknownCode is what the SDK makes up for an error answer that names no code.
+const unknownCode = "UnknownError"
+
 // Describe reads the SDK's error.
 func Describe(err error, region, service, op string) *RegionError {
 	d := &RegionError{Region: region, Service: service, Op: op}
@@ -101,10 +56,13 @@ func Describe(err error, region, service, op string) *RegionError {
 	if errors.As(err, &res) {
 		d.Status, d.RequestID = res.HTTPStatusCode(), res.ServiceRequestID()
 	}
-	if d.Status == 0 && d.Code == "" {
-		// An answer that could not be read as one has no API error in it.
-		d.Transient = true
+	// Only AWS's own words are a refusal. A code is one; without any, what came
+	// is a proxy's page, half an answer, or none. A path that is not there is
+	// not worth another try.
+	if d.Code == "" || d.Code == unknownCode {
+		d.Code, d.Transient = "", d.Status != http.StatusNotFound
 	}
+
 	d.Throttled = retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == sdk.TrueTernary || d.Status == http.StatusTooManyRequests
 	if retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == sdk.TrueTernary || d.Status >= 500 || errors.Is(err, context.DeadlineExceeded) {
 		d.Transient = true
@@ -128,6 +86,20 @@ func (e *RegionError) Expired() bool {
 		return true
 	}
 	return false
+}
+
+// Refuses says whether AWS's own words are that it does not let this
+// identity in, beyond what the operation's errors say.
+func (e *RegionError) Refuses() bool {
+	if e.Code != "" && (e.Status == http.StatusForbidden || e.Status == http.StatusUnauthorized) {
+		return true
+	}
+	switch e.Code {
+	case "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken", "NotAuthorized", "OptInRequired",
+		"UnauthorizedOperation", "AccountProblem", "AuthFailure", "Blocked":
+		return true
+	}
+	return e.Expired()
 }
 
 // RetryAfter is in seconds what the answer's header says; 0 where it does not.

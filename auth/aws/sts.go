@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/auth/peer"
 )
 
 // What STS allows of a session name, by its reference.
@@ -43,18 +45,15 @@ func SessionName(namespace, serviceAccount string) string {
 
 // assumeWithToken is IRSA.
 func (s *Session) assumeWithToken(ctx context.Context, region string, t auth.Token) (c sdk.Credentials, err error) {
-	if err := unexpired(t, AudienceIRSA, s.id, s.broker.opts.Now()); err != nil {
+	if err := s.id.CheckExpiry(t, AudienceIRSA, s.broker.opts.Now()); err != nil {
 		return c, err
 	}
-	client, err := s.broker.client(region, s.login.UseFIPS)
+	client, release, err := s.broker.client(region, s.login.UseFIPS)
 	if err != nil {
 		return c, err
 	}
-	back, err := s.broker.turn(ctx, region)
-	if err != nil {
-		return c, err
-	}
-	defer back()
+	defer release()
+
 	out, err := client.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 		RoleArn:          sdk.String(s.login.RoleARN),
 		RoleSessionName:  sdk.String(SessionName(s.id.Namespace, s.id.ServiceAccount)),
@@ -71,10 +70,11 @@ func (s *Session) assumeWithToken(ctx context.Context, region string, t auth.Tok
 
 // assume is the role in another account.
 func (s *Session) assume(ctx context.Context, region string, first sdk.Credentials) (c sdk.Credentials, err error) {
-	client, err := s.broker.client(region, s.login.UseFIPS)
+	client, release, err := s.broker.client(region, s.login.UseFIPS)
 	if err != nil {
 		return c, err
 	}
+	defer release()
 	in := &sts.AssumeRoleInput{
 		RoleArn:         sdk.String(s.login.Chain.RoleARN),
 		RoleSessionName: sdk.String(SessionName(s.id.Namespace, s.id.ServiceAccount)),
@@ -88,11 +88,6 @@ func (s *Session) assume(ctx context.Context, region string, first sdk.Credentia
 	for _, k := range slices.Sorted(maps.Keys(s.login.Chain.Tags)) {
 		in.Tags = append(in.Tags, types.Tag{Key: sdk.String(k), Value: sdk.String(s.login.Chain.Tags[k])})
 	}
-	back, err := s.broker.turn(ctx, region)
-	if err != nil {
-		return c, err
-	}
-	defer back()
 	out, err := client.AssumeRole(ctx, in, func(o *sts.Options) { o.Credentials = fixed(first) })
 	if err != nil {
 		err = s.chainRefused(Describe(err, region, "sts", "AssumeRole"), err, first)
@@ -109,8 +104,8 @@ func fixed(c sdk.Credentials) sdk.CredentialsProvider {
 
 func fromSTS(c *types.Credentials, region, op string) (sdk.Credentials, error) {
 	if c == nil || sdk.ToString(c.AccessKeyId) == "" || sdk.ToString(c.SecretAccessKey) == "" {
-		return sdk.Credentials{}, &Error{Reason: Unavailable, Text: fmt.Sprintf("STS in %s answered without credentials", region),
-			Cause: &RegionError{Region: region, Service: "sts", Op: op, Transient: true}}
+		return sdk.Credentials{}, fail(fault.Unavailable, &RegionError{Region: region, Service: "sts", Op: op, Transient: true},
+			"STS in %s answered without credentials", region)
 	}
 	out := sdk.Credentials{AccessKeyID: *c.AccessKeyId, SecretAccessKey: *c.SecretAccessKey, SessionToken: sdk.ToString(c.SessionToken), Source: "STS"}
 	if c.Expiration != nil {
@@ -123,13 +118,13 @@ func (s *Session) tokenRefused(d *RegionError, err error) error {
 	role := fmt.Sprintf("role %s (%s)", s.login.RoleARN, s.id)
 	switch d.Code {
 	case "AccessDenied", "AccessDeniedException":
-		return fail(Denied, d, "the role's trust policy does not accept the pod: %s: it must allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider, with subject %s and audience %s; and the role must exist%s",
-			role, s.id.Subject(), AudienceIRSA, requestID(d))
+		return fail(fault.Denied, d, "the role's trust policy does not accept the pod: %s: it must allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider, with subject %s and audience %s; and the role must exist",
+			role, s.id.Subject(), AudienceIRSA)
 	case "InvalidIdentityToken", "IDPRejectedClaim":
-		return fail(Denied, d, "the role's trust policy does not accept the pod's token: %s: the role's account needs an IAM OIDC provider whose URL is the cluster's issuer and whose audiences include %s%s",
-			role, AudienceIRSA, requestID(d))
+		return fail(fault.Denied, d, "the role's trust policy does not accept the pod's token: %s: the role's account needs an IAM OIDC provider whose URL is the cluster's issuer and whose audiences include %s",
+			role, AudienceIRSA)
 	case "ExpiredTokenException", "ExpiredToken":
-		return fail(Precondition, d, "STS says that the token of %s for audience %q has expired; kubelet brings a fresh one with its next try, unless the node's clock is wrong%s", s.id, AudienceIRSA, requestID(d))
+		return fail(fault.Precondition, d, "STS says that the token of %s for audience %q has expired; kubelet brings a fresh one with its next try, unless the node's clock is wrong", s.id, AudienceIRSA)
 	}
 	return s.refused(d, err, role)
 }
@@ -138,7 +133,7 @@ func (s *Session) chainRefused(d *RegionError, err error, first sdk.Credentials)
 	role := fmt.Sprintf("role %s (%s)", s.login.Chain.RoleARN, s.id)
 	if d.Expired() {
 		s.Forget(first)
-		return fail(Unavailable, d, "STS in %s no longer takes the first credentials for %s%s", d.Region, role, requestID(d))
+		return fail(fault.Unavailable, d, "STS in %s no longer takes the first credentials for %s", d.Region, role)
 	}
 	if d.Code == "AccessDenied" || d.Code == "AccessDeniedException" {
 		who := *s
@@ -150,7 +145,7 @@ func (s *Session) chainRefused(d *RegionError, err error, first sdk.Credentials)
 		if len(s.login.Chain.Tags) > 0 {
 			with += ", and sts:TagSession"
 		}
-		return fail(Denied, d, "access denied: %s may not assume role %s: its own policy and that role's trust policy must both allow sts:AssumeRole%s%s", who.Who(), s.login.Chain.RoleARN, with, requestID(d))
+		return fail(fault.Denied, d, "access denied: %s may not assume role %s: its own policy and that role's trust policy must both allow sts:AssumeRole%s", who.Who(), s.login.Chain.RoleARN, with)
 	}
 	return s.refused(d, err, role)
 }
@@ -159,21 +154,24 @@ func (s *Session) chainRefused(d *RegionError, err error, first sdk.Credentials)
 func (s *Session) refused(d *RegionError, err error, role string) error {
 	switch {
 	case d.Code == "RegionDisabledException":
-		return fail(Precondition, d, "STS is not switched on in %s for the account of %s%s", d.Region, role, requestID(d))
+		return fail(fault.Precondition, d, "STS is not switched on in %s for the account of %s", d.Region, role)
 	case d.Throttled:
-		return fail(Throttled, d, "throttled: STS in %s answers %s, for %s%s", d.Region, d.Code, role, requestID(d))
+		return fail(fault.Throttled, d, "throttled: STS in %s answers %s, for %s", d.Region, d.Code, role)
 	case d.Code == "" && d.Status == 0:
-		return fail(Unavailable, d, "STS in %s cannot be reached: %s", d.Region, Unreached(err))
+		return fail(fault.Unavailable, d, "STS in %s cannot be reached: %s", d.Region, peer.Unreached(err))
 	case d.Transient:
-		return fail(Unavailable, d, "STS in %s failed: %s%s", d.Region, answered(d), requestID(d))
+		return fail(fault.Unavailable, d, "STS in %s failed: %s", d.Region, answered(d))
 	case d.Code == "ValidationError" || strings.HasPrefix(d.Code, "Malformed") || d.Code == "PackedPolicyTooLarge":
-		return fail(Invalid, d, "STS does not understand the request for %s: %s; is that a role's ARN?%s", role, d.Code, requestID(d))
+		return fail(fault.Invalid, d, "STS does not understand the request for %s: %s; is that a role's ARN?", role, d.Code)
 	}
-	return fail(Denied, d, "STS in %s refused %s: %s%s", d.Region, role, answered(d), requestID(d))
+	if d.Refuses() {
+		return fail(fault.Denied, d, "STS in %s refused %s: %s", d.Region, role, answered(d))
+	}
+	return fail(fault.Unavailable, d, "STS in %s answers %s for %s, which is no refusal that STS documents", d.Region, answered(d), role)
 }
 
-func fail(r Reason, d *RegionError, format string, args ...any) error {
-	return &Error{Reason: r, Text: fmt.Sprintf(format, args...), Cause: d}
+func fail(r fault.Reason, d *RegionError, format string, args ...any) error {
+	return &fault.Error{Reason: r, Text: fmt.Sprintf(format, args...), Detail: fault.Detail{Request: d.RequestID}, Cause: d}
 }
 
 func answered(d *RegionError) string {
@@ -181,11 +179,4 @@ func answered(d *RegionError) string {
 		return d.Code
 	}
 	return fmt.Sprintf("HTTP %d", d.Status)
-}
-
-func requestID(d *RegionError) string {
-	if d.RequestID == "" {
-		return ""
-	}
-	return " (request " + d.RequestID + ")"
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coffre-csi/coffre/auth/peer"
 )
 
 // connection is where the API server is and who asks.
@@ -77,7 +79,7 @@ func client(t *tls.Config) *http.Client {
 			ForceAttemptHTTP2:   true,
 		},
 		// A token goes to the server that was named, and nowhere else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: peer.NoRedirect,
 	}
 }
 

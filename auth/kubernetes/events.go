@@ -48,8 +48,8 @@ type Events struct {
 }
 
 // NewEvents makes Events; Run sends them. metrics may be nil.
-func NewEvents(o Options, metrics EventMetrics) *Events {
-	e := &Events{client: New(o), metrics: metrics, queue: make(chan event, maxWaiting)}
+func NewEvents(c *Client, metrics EventMetrics) *Events {
+	e := &Events{client: c, metrics: metrics, queue: make(chan event, maxWaiting)}
 	e.send = e.client.create
 	return e
 }

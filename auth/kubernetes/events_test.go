@@ -86,7 +86,7 @@ func TestAnEventReachesThePodAsTheAPIServerWantsIt(t *testing.T) {
 	s, o := fakeCluster(t, "good")
 	s.AddUser("good", "system:serviceaccount:kube-system:coffre", "events")
 	counts := &told{counts: map[string]int{}}
-	e := NewEvents(o, counts)
+	e := NewEvents(New(o), counts)
 	long := auth.Pod{Name: strings.Repeat("a", 199) + "-" + strings.Repeat("b", 50), UID: "77"}
 	e.Warn("shop", pod, "SecretsNotRefreshed", "paris: a: access denied")
 	e.Warn("shop", long, "SecretsStale", strings.Repeat("ä", 1000))
@@ -112,7 +112,7 @@ func TestARefusalIsLoggedOnceAndSaysWhatGrantsIt(t *testing.T) {
 	s.AddUser("poor", "system:serviceaccount:kube-system:coffre")
 	text := logged(t)
 	counts := &told{counts: map[string]int{}}
-	e := NewEvents(o, counts)
+	e := NewEvents(New(o), counts)
 	send := func() { e.deliver(t.Context(), newEvent("shop", pod, "SecretsStale", "x", "node-1", time.Now())) }
 	for range 3 {
 		send()
@@ -149,7 +149,7 @@ func TestEventsNeverBlockAndLeaveAtABoundedPace(t *testing.T) {
 	logged(t)
 	synctest.Test(t, func(t *testing.T) {
 		counts := &told{counts: map[string]int{}}
-		e := NewEvents(Options{}, counts)
+		e := NewEvents(New(Options{}), counts)
 		hang := make(chan struct{})
 		e.send = func(ctx context.Context, _ event) error {
 			select {
@@ -196,7 +196,7 @@ func TestEventsNeverBlockAndLeaveAtABoundedPace(t *testing.T) {
 
 func TestEventsOutsideOfAClusterAreOneLineInTheLog(t *testing.T) {
 	text := logged(t)
-	e := NewEvents(Options{}, nil)
+	e := NewEvents(New(Options{}), nil)
 	for range 3 {
 		e.deliver(t.Context(), newEvent("shop", pod, "SecretsStale", "x", "", time.Now()))
 	}

@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coffre-csi/coffre/auth/fault"
 	"github.com/coffre-csi/coffre/auth/internal/flight"
 )
 
@@ -37,7 +38,7 @@ const (
 	stale = 10 * time.Minute
 
 	requestTimeout = 10 * time.Second
-	maxBody        = 4 << 20
+	maxBody        = 2 << 20
 	maxObjects     = 5000
 )
 
@@ -58,6 +59,10 @@ type Options struct {
 	// NodeName is the node that this process runs on (spec.nodeName).
 	NodeName string
 
+	// Known are annotations of ServiceAccounts, by NAMESPACE/NAME, that are
+	// used without asking anybody.
+	Known map[string]map[string]string
+
 	UserAgent string
 	Now       func() time.Time
 }
@@ -70,8 +75,8 @@ type Client struct {
 	conn    *connection
 
 	mu     sync.Mutex
-	cached map[string]entry
-	flight flight.Group[string, object]
+	cached map[query]kept
+	flight flight.Group[query, kept]
 }
 
 // New makes a Client; it reads nothing.
@@ -86,14 +91,15 @@ func New(o Options) *Client {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Client{opts: o, cached: map[string]entry{}}
+	return &Client{opts: o, cached: map[query]kept{}}
 }
 
 // Error is a request that the API server refused, or that did not reach it.
 // Status is 0 for the latter.
 type Error struct {
-	Status int
-	Text   string
+	Status  int
+	Text    string
+	foreign bool // not the API server's own words: a proxy's page
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -105,10 +111,39 @@ func Unreachable(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	return e.Status == 0 || e.Status == http.StatusTooManyRequests || e.Status >= 500
+	return e.foreign || e.Status == 0 || e.Status == http.StatusTooManyRequests || e.Status >= 500
 }
 
-// object is what is read of one: every kind's metadata, and a pod's node.
+// failure is err as whoever asked is told. An API server out of reach is no
+// reason to forget anything; one that says no has to be told who may.
+func failure(err error, format string, args ...any) error {
+	reason := fault.Precondition
+	if Unreachable(err) {
+		reason = fault.Unavailable
+	}
+	return &fault.Error{Reason: reason, Text: fmt.Sprintf(format, args...), Cause: err}
+}
+
+// query is one text of one object: the only one that is kept of it, for an
+// object may be large, and who may write it can make it so.
+type query struct {
+	path string
+	text string // an annotation's or a label's name, or nodeOfPod
+}
+
+// nodeOfPod asks for a pod's node; no annotation has such a name.
+const nodeOfPod = "spec.nodeName "
+
+// kept is what a query gave, and when.
+type kept struct {
+	text string
+	read time.Time
+}
+
+// maxText is longer than any identity or region is.
+const maxText = 4096
+
+// object is what is read of one.
 type object struct {
 	Metadata struct {
 		Labels      map[string]string `json:"labels"`
@@ -119,25 +154,36 @@ type object struct {
 	} `json:"spec"`
 }
 
-type entry struct {
-	object object
-	read   time.Time
+// text is what a query wants of the object, as a copy of its own.
+func (o object) text(q query) string {
+	text := o.Metadata.Annotations[q.text]
+	switch q.text {
+	case nodeOfPod:
+		text = o.Spec.NodeName
+	case RegionLabel:
+		text = o.Metadata.Labels[q.text]
+	}
+	return strings.Clone(text[:min(len(text), maxText)])
 }
 
 // ServiceAccountAnnotation reads one annotation of a ServiceAccount; "" where
 // it has none of that name.
 func (c *Client) ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error) {
+	if known, ok := c.opts.Known[namespace+"/"+name]; ok {
+		return known[key], nil
+	}
 	if !pathSafe(namespace) || !pathSafe(name) {
-		return "", fmt.Errorf("failed to get service account %.80s/%.80s: no such name is possible", namespace, name)
+		return "", fault.Errorf(fault.Invalid, "failed to get service account %.80s/%.80s: no such name is possible", namespace, name)
 	}
 	path := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/serviceaccounts/" + url.PathEscape(name)
-	o, err := c.get(ctx, path, true, func(o object, age time.Duration) bool {
-		return age < fresh && (o.Metadata.Annotations[key] != "" || age < recheck)
+	o, err := c.get(ctx, query{path, key}, func(o kept, age time.Duration) bool {
+		return age < fresh && (o.text != "" || age < recheck)
 	})
 	if err != nil {
-		return "", fmt.Errorf("failed to get service account %s/%s: %w", namespace, name, hint(err, "rbac.serviceAccountAnnotations.enabled"))
+		return "", failure(err, "failed to get service account %s/%s: %s", namespace, name, hint(err, "rbac.serviceAccountAnnotations.enabled"))
 	}
-	return o.Metadata.Annotations[key], nil
+
+	return o.text, nil
 }
 
 // Region reads the region label of the node that this process runs on. Where
@@ -146,13 +192,13 @@ func (c *Client) ServiceAccountAnnotation(ctx context.Context, namespace, name, 
 func (c *Client) Region(ctx context.Context, namespace, pod string) (string, error) {
 	region, err := c.region(ctx, namespace, pod)
 	if err != nil {
-		return "", fmt.Errorf("failed to retrieve region from node. error %w", err)
+		return "", failure(err, "failed to retrieve region from node. error %s", err)
 	}
 	return region, nil
 }
 
 func (c *Client) region(ctx context.Context, namespace, pod string) (string, error) {
-	forever := func(object, time.Duration) bool { return true }
+	forever := func(kept, time.Duration) bool { return true }
 	node := c.opts.NodeName
 	if node == "" {
 		if known, ok := c.thisNode(); ok {
@@ -161,11 +207,11 @@ func (c *Client) region(ctx context.Context, namespace, pod string) (string, err
 			if !pathSafe(namespace) || !pathSafe(pod) {
 				return "", fmt.Errorf("pods %.80q not found: no such name is possible", pod)
 			}
-			p, err := c.get(ctx, "/api/v1/namespaces/"+url.PathEscape(namespace)+"/pods/"+url.PathEscape(pod), false, forever)
+			p, err := c.get(ctx, query{"/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods/" + url.PathEscape(pod), nodeOfPod}, forever)
 			if err != nil {
 				return "", hint(err, "NODE_NAME, which the chart sets: with it no permission on pods is needed")
 			}
-			if node = p.Spec.NodeName; node == "" {
+			if node = p.text; node == "" {
 				return "", fmt.Errorf("pods %q has no node yet", pod)
 			}
 			c.keepNode(node)
@@ -174,35 +220,32 @@ func (c *Client) region(ctx context.Context, namespace, pod string) (string, err
 	if !pathSafe(node) {
 		return "", fmt.Errorf("nodes %.80q not found: no such name is possible", node)
 	}
-	n, err := c.get(ctx, "/api/v1/nodes/"+url.PathEscape(node), true, func(o object, age time.Duration) bool {
-		return o.Metadata.Labels[RegionLabel] != "" || age < recheck
+	n, err := c.get(ctx, query{"/api/v1/nodes/" + url.PathEscape(node), RegionLabel}, func(o kept, age time.Duration) bool {
+		return o.text != "" || age < recheck
 	})
 	if err != nil {
 		return "", hint(err, "rbac.nodes.enabled")
 	}
-	region := n.Metadata.Labels[RegionLabel]
-	if region == "" {
-		return "", fmt.Errorf("Region not found: node %s has no label %s; set the region in the store, or AWS_REGION (the chart's awsRegion)", node, RegionLabel)
+	if n.text == "" {
+		return "", fmt.Errorf("Region not found: node %s has no label %s; set the region in the store", node, RegionLabel)
 	}
-	return region, nil
+
+	return n.text, nil
 }
 
-// The node of a pod is kept under a key that is no path.
-const thisNode = "this node"
-
+// thisNode is the node of this process, once it is known; it is kept under the
+// query for nothing.
 func (c *Client) thisNode() (string, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.cached[thisNode]
-	return e.object.Spec.NodeName, ok
+	e, ok := c.cached[query{}]
+	return e.text, ok
 }
 
 func (c *Client) keepNode(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var o object
-	o.Spec.NodeName = name
-	c.cached[thisNode] = entry{object: o}
+	c.cached[query{}] = kept{text: name}
 }
 
 // pathSafe keeps a name to one element of a path. The API server knows the
@@ -228,45 +271,50 @@ func hint(err error, remedy string) error {
 
 // get answers from memory where usable says so, and asks otherwise; concurrent
 // reads of one object are one request.
-func (c *Client) get(ctx context.Context, path string, metadataOnly bool, usable func(object, time.Duration) bool) (object, error) {
+func (c *Client) get(ctx context.Context, q query, usable func(kept, time.Duration) bool) (kept, error) {
 	now := c.opts.Now()
 	c.mu.Lock()
-	e, known := c.cached[path]
+	k, known := c.cached[q]
 	c.mu.Unlock()
-	if known && usable(e.object, now.Sub(e.read)) {
-		return e.object, nil
+	if known && usable(k, now.Sub(k.read)) {
+		return k, nil
 	}
-	o, err := c.flight.Do(ctx, path, requestTimeout, func(ctx context.Context) (object, error) {
-		o, err := c.request(ctx, path, metadataOnly)
-		if err == nil {
-			c.keep(path, o)
+
+	fresh, err := c.flight.Do(ctx, q, requestTimeout, func(ctx context.Context) (kept, error) {
+		o, err := c.request(ctx, q.path, q.text != nodeOfPod)
+		if err != nil {
+			return kept{}, err
 		}
-		return o, err
+		return c.keep(q, o.text(q)), nil
 	})
 	if err == nil {
-		return o, nil
+		return fresh, nil
 	}
-	if known && Unreachable(err) && now.Sub(e.read) < stale {
-		return e.object, nil
+	if known && Unreachable(err) && now.Sub(k.read) < stale {
+		return k, nil
 	}
 	if ctx.Err() != nil {
 		err = &Error{Text: "the API server gave no answer in time"}
 	}
-	return object{}, err
+
+	return kept{}, err
 }
 
-func (c *Client) keep(path string, o object) {
+func (c *Client) keep(q query, text string) kept {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.opts.Now()
 	if len(c.cached) >= maxObjects {
-		for k, e := range c.cached {
-			if k != thisNode && (now.Sub(e.read) > fresh || len(c.cached) >= maxObjects) {
-				delete(c.cached, k)
+		for old, k := range c.cached {
+			if old != (query{}) && (now.Sub(k.read) > fresh || len(c.cached) >= maxObjects) {
+				delete(c.cached, old)
 			}
 		}
 	}
-	c.cached[path] = entry{object: o, read: now}
+
+	k := kept{text: text, read: now}
+	c.cached[q] = k
+	return k
 }
 
 func (c *Client) request(ctx context.Context, path string, metadataOnly bool) (object, error) {
@@ -308,12 +356,16 @@ func (c *Client) request(ctx context.Context, path string, metadataOnly bool) (o
 // refused keeps the API server's own sentence.
 func refused(status int, body []byte) error {
 	var s struct {
+		Kind    string `json:"kind"`
 		Message string `json:"message"`
 	}
-	if json.Unmarshal(body, &s) != nil || s.Message == "" || len(s.Message) > 1000 {
+	err := json.Unmarshal(body, &s)
+	own := err == nil && s.Kind == "Status"
+	if !own || s.Message == "" || len(s.Message) > 1000 {
 		s.Message = fmt.Sprintf("the API server answered %d %s", status, http.StatusText(status))
 	}
-	return &Error{Status: status, Text: s.Message}
+
+	return &Error{Status: status, Text: s.Message, foreign: !own}
 }
 
 func unreachable(server string, err error) error {

@@ -293,9 +293,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	s.status, s.message = 0, ""
 	c := New(s.options(t))
 	for i := range maxObjects + 10 {
-		c.keep(fmt.Sprint(i), object{})
+		c.keep(query{path: fmt.Sprint(i)}, "")
 	}
 	if n := len(c.cached); n > maxObjects {
-		t.Error(n)
+		t.Errorf("%d objects are kept, want at most %d", n, maxObjects)
 	}
 }

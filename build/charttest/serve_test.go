@@ -20,7 +20,7 @@ func TestEveryArgumentIsAFlagOfServe(t *testing.T) {
 		t.Fatalf("%v\n%s", err, help)
 	}
 	known := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^  -([a-z0-9_-]+)`).FindAllSubmatch(help, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z0-9_-]+)`).FindAllSubmatch(help, -1) {
 		known[string(m[1])] = true
 	}
 

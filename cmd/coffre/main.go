@@ -8,41 +8,49 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/coffre-csi/coffre/provider/strict"
 )
 
 // version of this build; set by the linker (-X main.version=…).
 var version = "dev"
-
-// command is one subcommand. run gets the arguments after its name; errUsage
-// means that a line about the mistake has been printed already.
-type command struct {
-	name, summary string
-	run           func(ctx context.Context, args []string, std stdio) error
-}
 
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
 }
 
-// Errors that choose an exit status: 2 for a call that cannot be understood, 1
-// for everything else that failed, with nothing more to print for errReported.
-var (
-	errUsage    = errors.New("usage")
-	errReported = errors.New("reported")
+// Exit statuses (docs/cli.md).
+const (
+	exitOK       = 0
+	exitFindings = 1 // what was asked failed: a finding, a mount that is refused, a provider that cannot go on
+	exitUsage    = 2 // a call that cannot be understood
+	exitIO       = 3 // a file or folder that cannot be read or written
 )
 
-func commands() []command {
-	return []command{
-		{"serve", "serve the driver on its sockets: what the DaemonSet runs", serve},
-		{"render", "do a Mount without a cluster, and show the volume's files", renderCommand},
-		{"lint", "check SecretProviderClasses, workloads and store configurations offline", lintCommand},
-		{"version", "print the version of this build", printVersion},
-	}
-}
+// errReported is a failure of which everything has been printed.
+var errReported = errors.New("reported")
+
+// usageError is a call that cannot be understood.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// ioError is a file or folder that cannot be read or written.
+type ioError struct{ err error }
+
+func (e *ioError) Error() string { return e.err.Error() }
+func (e *ioError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -50,73 +58,118 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
 }
 
+// run does one call of the program and gives its exit status. A mistake is one
+// line on standard error.
 func run(ctx context.Context, args []string, std stdio) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		usage(std.err)
-		return 2
+	root := rootCommand(std)
+	root.SetArgs(args)
+	if len(args) == 0 {
+		root.SetOut(std.err)
+		_ = root.Help()
+		return exitUsage
 	}
-	for _, c := range commands() {
-		if c.name != args[0] {
-			continue
-		}
-		err := c.run(ctx, args[1:], std)
-		switch {
-		case err == nil, errors.Is(err, flag.ErrHelp):
-			return 0
-		case errors.Is(err, errUsage):
-			return 2
-		case !errors.Is(err, errReported):
-			fmt.Fprintf(std.err, "coffre %s: %v\n", c.name, err)
-		}
-		return 1
+	called, err := root.ExecuteContextC(ctx)
+	path, usage, io := new(fs.PathError), new(usageError), new(ioError)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errReported):
+		return exitFindings
 	}
-	fmt.Fprintf(std.err, "coffre: %q is no command\n", args[0])
-	usage(std.err)
-	return 2
+	fmt.Fprintf(std.err, "%s: %v\n", called.CommandPath(), err)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &io), errors.As(err, &path):
+		return exitIO
+	}
+	return exitFindings
 }
 
-func usage(w io.Writer) {
-	fmt.Fprintln(w, "usage: coffre COMMAND [FLAG…]; coffre COMMAND --help lists the flags")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
-	}
-}
-
-func printVersion(_ context.Context, _ []string, std stdio) error {
-	_, err := fmt.Fprintln(std.out, "coffre", version)
-	return err
-}
-
-// newFlags makes a flag set that prints its mistakes to the given writer.
-func newFlags(name string, std stdio, synopsis string) *flag.FlagSet {
-	fs := flag.NewFlagSet("coffre "+name, flag.ContinueOnError)
-	fs.SetOutput(std.err)
-	fs.Usage = func() {
-		fmt.Fprintf(std.err, "usage: coffre %s %s\n", name, synopsis)
-		fs.PrintDefaults()
-	}
-	return fs
-}
-
-// parse reads flags, which may stand before and behind the arguments, and
-// gives the arguments.
-func parse(fs *flag.FlagSet, args []string) (rest []string, err error) {
-	for {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
+func rootCommand(std stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "coffre COMMAND",
+		Short: "Secrets from every secret manager, for the Kubernetes Secrets Store CSI driver",
+		Long: "Coffre is a provider for the Kubernetes Secrets Store CSI driver, and the tools to try\n" +
+			"SecretProviderClasses without a cluster.",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("%q is no command%s; coffre --help lists them", args[0], didYouMean("", args[0], names(std)))
 			}
-			return nil, errUsage
-		}
-		if fs.NArg() == 0 {
-			return rest, nil
-		}
-		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetVersionTemplate("coffre {{.Version}}\n")
+	root.AddCommand(commands(std)...)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetFlagErrorFunc(flagError)
+	root.Flags().SortFlags = false
+	return root
+}
+
+func commands(std stdio) []*cobra.Command {
+	return []*cobra.Command{serveCommand(std), renderCommand(std), lintCommand(std), versionCommand(std)}
+}
+
+func names(std stdio) []string {
+	all := []string{"help", "completion"}
+	for _, c := range commands(std) {
+		all = append(all, c.Name())
+	}
+	return all
+}
+
+func versionCommand(std stdio) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this build", Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(std.out, "coffre", version)
+			return err
+		},
 	}
 }
 
-// usageError prints what is wrong with a call.
-func usageError(fs *flag.FlagSet, format string, args ...any) error {
-	fmt.Fprintf(fs.Output(), "%s: %s\n", fs.Name(), fmt.Sprintf(format, args...))
-	return errUsage
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%q is no flag, and no other arguments are taken", args[0])
+	}
+	return nil
+}
+
+// flagError is one line about a flag that was mistyped.
+func flagError(c *cobra.Command, err error) error {
+	unknown := new(pflag.NotExistError)
+	if !errors.As(err, &unknown) {
+		return usagef("%v", err)
+	}
+	var known []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	name := unknown.GetSpecifiedName()
+	return usagef("--%s is no flag%s; %s --help lists them", name, didYouMean("--", name, known), c.CommandPath())
+}
+
+func didYouMean(dashes, name string, known []string) string {
+	if near := strict.Nearest(name, known); near != "" {
+		return fmt.Sprintf(", did you mean %s%s?", dashes, near)
+	}
+	return ""
+}
+
+// apart adds flags that help shows below the command's own, under a heading.
+func apart(c *cobra.Command, heading string, flags *flag.FlagSet) {
+	shown := pflag.NewFlagSet(heading, pflag.ContinueOnError)
+	shown.AddGoFlagSet(flags)
+	usages := shown.FlagUsages()
+	shown.VisitAll(func(f *pflag.Flag) {
+		hidden := *f
+		hidden.Hidden = true
+		c.Flags().AddFlag(&hidden)
+	})
+	c.SetUsageTemplate(strings.TrimRight(c.UsageTemplate(), "\n") + "\n\n" + heading + ":\n" + strings.TrimRight(usages, "\n") + "\n")
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -215,18 +217,127 @@ func TestLintWarnsOfWhatNeverReachesTheApplication(t *testing.T) {
 	}
 }
 
-func TestCallsThatCannotBeUnderstoodAreUsageErrors(t *testing.T) {
-	for _, args := range [][]string{{}, {"srve"}, {"lint"}, {"render"}, {"serve", "--nope"}, {"serve", "x"}, {"lint", "--output", "xml", "f"},
-		{"serve", "--mount-timeout", "3m"}, {"serve", "--pprof-addr", ":6060"}, {"serve", "--pprof-addr", "0.0.0.0:6060"}, {"serve", "--logging-format", "xml"}} {
-		if status, _, errs := coffre(t, args...); status != 2 || errs == "" {
-			t.Errorf("%v: %d %s", args, status, errs)
+func TestCallsThatCannotBeUnderstoodAreOneLineAndStatus2(t *testing.T) {
+	for args, want := range map[string]string{
+		"srve":                            `coffre: "srve" is no command, did you mean serve?; coffre --help lists them`,
+		"lint":                            "coffre lint: name files or folders; - is standard input",
+		"lint --strcit f":                 "coffre lint: --strcit is no flag, did you mean --strict?; coffre lint --help lists them",
+		"lint --output xml f":             `coffre lint: --output "xml" is none of text, json, sarif, junit`,
+		"render":                          "coffre render: -f and --out are needed",
+		"render --out":                    "coffre render: flag needs an argument: --out",
+		"serve --nope":                    "coffre serve: --nope is no flag; coffre serve --help lists them",
+		"serve x":                         `coffre serve: "x" is no flag, and no other arguments are taken`,
+		"serve --mount-timeout 3m":        "coffre serve: --mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume",
+		"serve --pprof-addr :6060":        "coffre serve: --pprof-addr :6060: profiles are served on loopback only, as 127.0.0.1:6060",
+		"serve --pprof-addr 0.0.0.0:6060": "coffre serve: --pprof-addr 0.0.0.0:6060: profiles are served on loopback only, as 127.0.0.1:6060",
+		"serve --logging-format xml":      `coffre serve: --logging-format "xml" is neither text nor json`,
+	} {
+		if status, out, errs := coffre(t, strings.Fields(args)...); status != 2 || errs != want+"\n" || out != "" {
+			t.Errorf("coffre %s: status %d\n got %swant %s", args, status, errs, want)
 		}
 	}
+	if status, out, errs := coffre(t); status != 2 || out != "" || !strings.Contains(errs, "Usage:") {
+		t.Errorf("no arguments: status %d, out %q, err %q", status, out, errs)
+	}
+}
+
+func TestHelpAndVersionAreAnswers(t *testing.T) {
+	for args, want := range map[string]string{
+		"--help": "Usage:", "-h": "Usage:", "help": "Usage:", "help lint": "coffre lint", "lint --help": "coffre lint", "render -h": "coffre render",
+		"serve --help": "Logging flags (klog's):\n", "--version": "coffre dev\n", "version": "coffre dev\n",
+	} {
+		if status, out, errs := coffre(t, strings.Fields(args)...); status != 0 || !strings.Contains(out, want) || errs != "" {
+			t.Errorf("coffre %s: status %d, want 0 and %q on standard output, got %q and %q", args, status, want, out, errs)
+		}
+	}
+	_, help, _ := coffre(t, "serve", "--help")
+	if own, _, _ := strings.Cut(help, "Logging flags"); strings.Contains(own, "vmodule") {
+		t.Error("klog's flags stand among the command's own")
+	}
+}
+
+func TestWhatCannotBeReadOrWrittenIsStatus3(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone.yaml")
+	manifest := write(t, "m.yaml", class(t, sopstest.NewKey(t), mysqlObjects))
+	for _, args := range [][]string{
+		{"lint", gone}, {"render", "-f", gone, "--out", t.TempDir()}, {"render", "-f", manifest, "--out", filepath.Join(manifest, "x")},
+		{"render", "-f", manifest, "--out", t.TempDir(), "--stores", gone}, {"render", "-f", manifest, "--out", t.TempDir(), "--secret", "a=" + gone},
+	} {
+		if status, _, errs := coffre(t, args...); status != 3 || errs == "" {
+			t.Errorf("%v: status %d, want 3: %s", args, status, errs)
+		}
+	}
+}
+
+func TestRenderLeavesAFolderAloneThatItDidNotMake(t *testing.T) {
+	manifest := write(t, "m.yaml", class(t, sopstest.NewKey(t), mysqlObjects))
+	mine := write(t, "database-password", "mine")
+	status, _, errs := coffre(t, "render", "-f", manifest, "--out", filepath.Dir(mine))
+	if status != 3 || !strings.Contains(errs, "holds database-password, which render did not make") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	if text, err := os.ReadFile(mine); err != nil || string(text) != "mine" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if info, err := os.Lstat(mine); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("the file became %v, %v", info, err)
+	}
+	empty := t.TempDir()
+	for range 2 { // its own it writes again
+		if status, _, errs := coffre(t, "render", "-f", manifest, "--out", empty); status != 0 {
+			t.Errorf("status %d: %s", status, errs)
+		}
+	}
+}
+
+func TestRenderTakesStoresInEveryFormThatLintTakes(t *testing.T) {
+	key := sopstest.NewKey(t)
+	config := "stores:\n  docs:\n    kind: sops\n    namespaces: [shop]\n    file: " + write(t, "doc.yaml", sopstest.Encrypt(t, "yaml", plaintext, key.Public)) + "\n    ageKeyFile: " + write(t, "age.key", key.Secret) + "\n"
+	deep := func(head string, by int) string {
+		pad := strings.Repeat(" ", by)
+		return head + pad + strings.ReplaceAll(strings.TrimSpace(config), "\n", "\n"+pad) + "\n"
+	}
+	class := "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata: {name: mysql, namespace: shop}\nspec:\n  provider: coffre\n  parameters:\n    store: docs\n    objects: \"[{name: prod/mysql, key: password, file: p}]\"\n"
+	for name, text := range map[string]string{
+		"serve's file": config, "values": config + "rbac: {nodes: {enabled: true}}\n",
+		"ConfigMap":   deep("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: coffre-stores}\ndata:\n  stores.yaml: |\n", 4),
+		"Application": deep("apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: coffre}\nspec:\n  source:\n    helm:\n      valuesObject:\n", 8),
+	} {
+		if status, _, errs := coffre(t, "render", "-f", write(t, "c.yaml", class), "--stores", write(t, "s.yaml", text), "--out", t.TempDir()); status != 0 {
+			t.Errorf("%s: status %d: %s", name, status, errs)
+		}
+		if status, _, errs := coffre(t, "render", "-f", write(t, "c.yaml", class+"---\n"+text), "--out", t.TempDir()); status != 0 {
+			t.Errorf("%s among the files: status %d: %s", name, status, errs)
+		}
+	}
+	if status, _, errs := coffre(t, "render", "-f", write(t, "c.yaml", class), "--out", t.TempDir()); status != 1 || !strings.Contains(errs, "--stores values.yaml") {
+		t.Errorf("without stores: status %d: %s", status, errs)
+	}
+}
+
+// The role of an AWS class stands in an annotation: it is in the files, and no
+// cluster is asked.
+func TestRenderReadsAnnotationsFromTheFiles(t *testing.T) {
+	const manifest = "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata: {name: a, namespace: shop}\nspec:\n  provider: aws\n  parameters:\n    region: eu-west-3\n    objects: \"[{objectName: a, objectType: secretsmanager}]\"\n" +
+		"---\napiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: api\n  namespace: shop\n  annotations: {eks.amazonaws.com/role-arn: arn:aws:iam::123456789012:role/shop}\n"
+	var role string
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		role = r.FormValue("RoleArn")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")
+	}))
+	defer sts.Close()
+	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
+	token := "sts.amazonaws.com=" + write(t, "token", "opaque")
+	_, _, errs := coffre(t, "render", "-f", write(t, "m.yaml", manifest), "--service-account", "api", "--token", token, "--out", t.TempDir())
+	if want := "arn:aws:iam::123456789012:role/shop"; role != want {
+		t.Errorf("the role that was taken on is %q, want %s: %s", role, want, errs)
+	}
+}
+
+func TestServeSaysWhichDialectIsMeant(t *testing.T) {
 	if status, _, errs := coffre(t, "serve", "--dialects", "cofre", "--providers-dir", t.TempDir()); status != 1 || !strings.Contains(errs, `"cofre" is no dialect; did you mean "coffre"?`) {
 		t.Error(status, errs)
-	}
-	if status, out, _ := coffre(t, "version"); status != 0 || out != "coffre dev\n" {
-		t.Error(status, out)
 	}
 }
 
@@ -326,7 +437,7 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 			t.Errorf("no %s in the metrics:\n%s", want, regexp.MustCompile(`(?m)^(#|go_|process_|coffre_mount_duration).*\n`).ReplaceAllString(metrics, ""))
 		}
 	}
-	p.until(t, `"audit: delivered" dialect="coffre" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\["docs/prod/mysql version=\S+ fetched"`)
+	p.until(t, `"audit: delivered" dialect="coffre" node="\S*" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\[\{"store":"docs","name":"prod/mysql","version":"\S+","file":"database-password,mysql/","result":"fetched"\}\]`)
 
 	if err := os.WriteFile(stores, []byte("stores: {docs: {kind: sopz}}"), 0o600); err != nil {
 		t.Fatal(err)
@@ -380,6 +491,81 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 	}
 }
 
+// logging.verbosity: 5 of the chart.
+func TestVerbosity5ShowsEachStepOfAMountAndNoValue(t *testing.T) {
+	manifest := write(t, "m.yaml", class(t, sopstest.NewKey(t), mysqlObjects))
+	for _, format := range []string{"text", "json"} {
+		dir := t.TempDir()
+		p := startServe(t, dir, "-v=5", "--logging-format", format)
+		if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
+			t.Fatal(errs)
+		}
+		p.until(t, "mount: done")
+		for _, step := range []string{"mount: turn", "mount: plan", "mount: answer", "mount: answers", "mount: files", "mount: done"} {
+			if !regexp.MustCompile(`"` + step + `".*secretProviderClass"?[=:]"mysql"`).MatchString(p.text()) {
+				t.Errorf("%s: no line %q:\n%s", format, step, p.text())
+			}
+		}
+		if strings.Contains(p.text(), "hunter2") {
+			t.Errorf("%s: a value is in the log", format)
+		}
+	}
+	dir := t.TempDir()
+	quiet := startServe(t, dir)
+	if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
+		t.Fatal(errs)
+	}
+	quiet.until(t, "audit: delivered")
+	if strings.Contains(quiet.text(), "mount: ") {
+		t.Errorf("steps are shown without -v:\n%s", quiet.text())
+	}
+}
+
+// A rollout of a file in which every store is broken must not succeed; pods
+// that run are kept, and a mended file makes the provider ready without a restart.
+func TestAFirstStartWithoutAStoreThatLoadsIsNotReadyAndSaysWhy(t *testing.T) {
+	const good = "  docs: {kind: sops, namespaces: [shop], file: /none}\n"
+	for name, c := range map[string]struct {
+		text, reason string
+	}{
+		"every store is broken": {"stores:\n  docs: {kind: sopz, namespaces: [shop]}\n", `line 2: stores.docs.kind: "sopz" is no kind of store`},
+		"no YAML":               {"stores: [", "is not YAML"},
+		"no mapping":            {"stores: 5\n", "stores: must be a mapping"},
+		"no stores":             {"stores: {}\n", ""},
+		"empty":                 {"", ""},
+		"one of two":            {"stores:\n" + good + "  bad: {kind: sopz}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stores := write(t, "stores.yaml", c.text)
+			p := startServe(t, t.TempDir(), "--stores", stores, "--stores-poll-interval", "20ms", "--health-addr", "127.0.0.1:0")
+			url := "http://" + regexp.MustCompile(`what="health" address="([^"]+)"`).FindStringSubmatch(p.until(t, `what="health" address="[^"]+"`))[1]
+			code, text := get(t, url+"/readyz")
+			if c.reason == "" {
+				if code != 200 {
+					t.Errorf("got %d %s; want ready", code, text)
+				}
+				return
+			}
+			if code != 503 || !strings.Contains(text, c.reason) {
+				t.Errorf("got %d %s; want 503 and %s", code, text, c.reason)
+			}
+			if code, text := get(t, url+"/healthz"); code != 200 {
+				t.Errorf("it lives all the same: got %d %s", code, text)
+			}
+			if log := p.text(); !strings.Contains(log, "not ready until the store configuration is mended") || strings.Contains(log, "in force") {
+				t.Errorf("the log does not say so, or speaks of what was in force at a first start:\n%s", log)
+			}
+			if err := os.WriteFile(stores, []byte("stores:\n"+good), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.until(t, `"store configuration loaded"`)
+			if code, text := get(t, url+"/readyz"); code != 200 {
+				t.Errorf("mended: got %d %s; want ready", code, text)
+			}
+		})
+	}
+}
+
 func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -428,5 +614,5 @@ func TestPodsStartFromTheKeptCacheWhileTheStoreIsGone(t *testing.T) {
 	if status != 0 {
 		t.Error(text)
 	}
-	next.until(t, `audit: delivered.* stale"`)
+	next.until(t, `audit: delivered.*"result":"stale"`)
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -22,84 +24,115 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/fileutil"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
-	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
 // renderOptions are the flags of coffre render.
 type renderOptions struct {
-	files           list
+	files           []string
 	out, socket     string
 	stores, class   string
 	serviceAccount  string
-	secrets, tokens list
+	secrets, tokens []string
 	reveal          bool
 }
-
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, ",") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 // fileMode is what the driver sends for files that name no mode of their own.
 const fileMode = "420"
 
-func renderCommand(ctx context.Context, args []string, std stdio) error {
+func renderCommand(std stdio) *cobra.Command {
 	var o renderOptions
-	fs := newFlags("render", std, "-f FILE… --out DIR [FLAG…]")
-	fs.Var(&o.files, "f", "manifests: SecretProviderClasses, and optionally the workloads that mount them and the Secrets of nodePublishSecretRef; - is standard input")
+	c := &cobra.Command{
+		Use:   "render FILE… --out DIR",
+		Short: "Do a Mount without a cluster, and show the volume's files",
+		Long: "Does what a pod's mount would do, through the same code, and writes the files with the driver's own\n" +
+			"writer. Files hold SecretProviderClasses; the workloads that mount them, the Secrets of\n" +
+			"nodePublishSecretRef, the ServiceAccounts and the platform's stores are taken from them too.\n" +
+			"- is standard input.",
+		Example: "  coffre render -f class.yaml --secret age.agekey=age.key --out volume",
+		RunE: func(c *cobra.Command, args []string) error {
+			o.files = append(o.files, args...)
+			return o.run(c.Context(), std)
+		},
+	}
+	fs := c.Flags()
+	fs.StringArrayVarP(&o.files, "filename", "f", nil, "a file or folder, as an argument is")
 	fs.StringVar(&o.out, "out", "", "folder to write the volume to; several volumes get a folder each below it")
 	fs.StringVar(&o.socket, "socket", "", "mount through a running provider's socket instead of in this process")
-	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores, as for serve")
+	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores: serve's, or the chart's values")
 	fs.StringVar(&o.class, "class", "", "render this SecretProviderClass only")
 	fs.StringVar(&o.serviceAccount, "service-account", "default", "service account of the pod, where no workload is given")
-	fs.Var(&o.secrets, "secret", "KEY=FILE of the nodePublishSecretRef Secret")
-	fs.Var(&o.tokens, "token", "AUDIENCE=FILE of a projected service account token")
+	fs.StringArrayVar(&o.secrets, "secret", nil, "KEY=FILE of the nodePublishSecretRef Secret")
+	fs.StringArrayVar(&o.tokens, "token", nil, "AUDIENCE=FILE of a projected service account token")
 	fs.BoolVar(&o.reveal, "reveal", false, "print the files' contents too")
-	rest, err := parse(fs, args)
-	if err != nil {
-		return err
-	}
-	o.files = append(o.files, rest...)
+	return c
+}
+
+func (o renderOptions) run(ctx context.Context, std stdio) error {
 	if len(o.files) == 0 || o.out == "" {
-		return usageError(fs, "-f and --out are needed")
+		return usagef("-f and --out are needed")
 	}
 	klog.SetLogger(logr.Discard()) // what fails is printed below, once
 
 	set := manifest.Read(o.files, std.in)
-	for _, p := range set.Problems {
-		if p.Trouble != manifest.KeyTwice {
-			return fmt.Errorf("%s:%d: %s", p.File, p.Line, p.Text)
-		}
+	if err := unread(set); err != nil {
+		return err
 	}
 	volumes, err := o.volumes(set)
 	if err != nil {
 		return err
 	}
-	mount, err := o.mounter()
+	mount, err := o.mounter(set)
 	if err != nil {
 		return err
 	}
+
 	failed := false
 	for _, v := range volumes {
 		dir := o.out
 		if len(volumes) > 1 {
 			dir = filepath.Join(o.out, v.folder)
 		}
-		if err := v.render(ctx, mount, dir, std.out, o.reveal); err != nil {
-			fmt.Fprintf(std.err, "%s: %s\n", v.title, status.Convert(err).Message())
+		err := v.render(ctx, mount, dir, std.out, o.reveal)
+		if refused, ok := status.FromError(err); ok && err != nil {
+			fmt.Fprintf(std.err, "%s: %s%s\n", v.title, refused.Message(), o.hint(refused.Message(), set))
 			failed = true
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", v.title, err)
 		}
 	}
 	if failed {
 		return errReported
 	}
 	return nil
+}
+
+// unread is the first thing in a set that could not be read.
+func unread(set manifest.Set) error {
+	for _, p := range set.Problems {
+		if p.Trouble == manifest.KeyTwice {
+			continue
+		}
+		err := fmt.Errorf("%s:%d: %s", p.File, p.Line, strings.TrimPrefix(p.Object+" "+p.Field+" "+p.Text, "  "))
+		if p.Trouble == manifest.Unreadable {
+			return &ioError{fmt.Errorf("%s: %s", p.File, p.Text)}
+		}
+		return err
+	}
+	return nil
+}
+
+// hint says how a store that is not there is given here: the error's own remedy
+// is for a cluster.
+func (o renderOptions) hint(text string, set manifest.Set) string {
+	if o.socket != "" || o.stores != "" || len(set.Stores) > 0 || !strings.Contains(text, "no store of this name is configured") {
+		return ""
+	}
+	return "; to render, give the platform's values: --stores values.yaml"
 }
 
 // volume is one volume to render.
@@ -231,7 +264,7 @@ func keyFiles(pairs []string) (map[string]string, error) {
 }
 
 // mounter mounts in this process, or through a socket.
-func (o renderOptions) mounter() (mounter, error) {
+func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 	if o.socket != "" {
 		conn, err := grpc.NewClient("unix:"+o.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 		if err != nil {
@@ -242,28 +275,54 @@ func (o renderOptions) mounter() (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
-	env := environment()
-	kinds := provider.Kinds(env)
-	stores := store.NewSet(kinds)
-	if o.stores != "" {
-		text, err := os.ReadFile(o.stores)
-		if err == nil {
-			err = stores.Load(string(text))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.stores, err)
-		}
+	process := thisProcess()
+	process.Kubernetes.Known = map[string]map[string]string{}
+	for _, a := range set.ServiceAccounts {
+		process.Kubernetes.Known[cmp.Or(a.Namespace, "default")+"/"+a.Name] = a.Annotations
+	}
+	wiring := cloud.New(process, cloud.All())
+	stores := store.NewSet(wiring.Catalog)
+	if err := o.configure(stores, set); err != nil {
+		return nil, err
 	}
 	secrets := cache.New(stores, cache.Options{})
-	dialects := provider.Dialects(env, kinds)
 	return func(ctx context.Context, name string, req *pb.MountRequest) (*pb.MountResponse, error) {
-		d, ok := dialects[name]
+		d, ok := wiring.Dialects[name]
 		if !ok {
-			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(dialects)), ", "))
+			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(wiring.Names(), ", "))
 		}
-		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets, Audit: func(request.Request, []plan.Answer) {}}
+		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets}
 		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)
 	}, nil
+}
+
+// configure loads the stores of --stores, or those among the files: in any of
+// the forms that lint reads.
+func (o renderOptions) configure(stores *store.Set, set manifest.Set) error {
+	from := set.Stores
+	if o.stores != "" {
+		read := manifest.Read([]string{o.stores}, nil)
+		if err := unread(read); err != nil {
+			return err
+		}
+		if from = read.Stores; len(from) == 0 {
+			return fmt.Errorf("%s: holds no stores: a mapping stores, as in the chart's values", o.stores)
+		}
+	}
+	all := map[string]yaml.Node{}
+	for _, s := range from {
+		for i := 0; i+1 < len(s.Node.Content); i += 2 {
+			all[s.Node.Content[i].Value] = *s.Node.Content[i+1]
+		}
+	}
+	text, err := yaml.Marshal(map[string]any{"stores": all})
+	if err == nil {
+		err = stores.Load(string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", cmp.Or(o.stores, "stores"), err)
+	}
+	return nil
 }
 
 type unobserved struct{}
@@ -278,10 +337,13 @@ func (v volume) render(ctx context.Context, mount mounter, dir string, out io.Wr
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := fileutil.Validate(r.GetFiles()); err != nil {
 		return err
 	}
-	if err := fileutil.Validate(r.GetFiles()); err != nil {
+	if err := ours(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	if err := fileutil.WritePayloads(dir, r.GetFiles()); err != nil {
@@ -289,5 +351,25 @@ func (v volume) render(ctx context.Context, mount mounter, dir string, out io.Wr
 	}
 	fmt.Fprintf(out, "%s → %s\n", v.title, dir)
 	printTree(out, r, reveal)
+	return nil
+}
+
+// ours refuses a folder that holds what render did not make: the driver's
+// writer would put links in the place of files.
+func ours(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		made := err == nil && (strings.HasPrefix(target, "..data/") || e.Name() == "..data")
+		if !made && !strings.HasPrefix(e.Name(), "..") {
+			return &ioError{fmt.Errorf("--out %s: holds %s, which render did not make; name a folder that is new or empty", dir, e.Name())}
+		}
+	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,10 +18,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 
 	"github.com/coffre-csi/coffre/auth/kubernetes"
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/failures"
@@ -33,17 +36,30 @@ type serveOptions struct {
 	providersDir, dialects, stores      string
 	metricsAddr, healthAddr, pprofAddr  string
 	kubeconfig, nodeName, loggingFormat string
-	eksAddonVersion, podIdentityTimeout string
 	mountTimeout, shutdownTimeout, poll time.Duration
 	cachePersist                        string
 	cacheEntries                        int
 	cacheBytes                          int64
 	events                              bool
+
+	clouds []cloud.Cloud
 }
 
-func serve(ctx context.Context, args []string, std stdio) error {
-	var o serveOptions
-	fs := newFlags("serve", std, "[FLAG…]")
+func serveCommand(std stdio) *cobra.Command {
+	o := serveOptions{clouds: cloud.All()}
+	c := &cobra.Command{
+		Use: "serve", Short: "Serve the driver on its sockets: what the DaemonSet runs", Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(std); err != nil {
+				return err
+			}
+			return o.run(c.Context())
+		},
+	}
+	fs := c.Flags()
+	for _, cloud := range o.clouds {
+		cloud.Flags(fs)
+	}
 	fs.StringVar(&o.providersDir, "providers-dir", "/var/run/secrets-store-csi-providers", "folder of the driver's provider sockets")
 	fs.StringVar(&o.dialects, "dialects", "coffre", "syntaxes to serve, one socket each, separated by commas")
 	fs.StringVar(&o.stores, "stores", "", "file of the platform's stores; read again whenever it changes. Without it only inline stores work")
@@ -52,43 +68,39 @@ func serve(ctx context.Context, args []string, std stdio) error {
 	fs.StringVar(&o.pprofAddr, "pprof-addr", "", "loopback address of /debug/pprof, as 127.0.0.1:6060; empty for none")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server, where a store needs it; in the cluster by default")
 	fs.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "the node that this runs on, whose region label is read where no region is configured; by default $NODE_NAME")
-	fs.StringVar(&o.podIdentityTimeout, "pod-identity-http-timeout", "", "how long an answer of the EKS Pod Identity agent may take, as 500ms; empty for 5s")
-	fs.StringVar(&o.eksAddonVersion, "eks-addon-version", "", "version of the EKS add-on that installed this, for the user agent")
 	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	fs.DurationVar(&o.mountTimeout, "mount-timeout", provider.DefaultMountTimeout, "deadline of one mount; kubelet waits two minutes")
 	fs.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 20*time.Second, "how long mounts under way may take after SIGTERM")
 	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
-	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", 32<<20, "bytes of values that the cache holds")
+	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", cache.DefaultMaxBytes, "bytes that the cache keeps alive: values, keys, inline documents, tokens")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
-	klog.InitFlags(fs)
-	rest, err := parse(fs, args)
-	if err != nil {
+	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	apart(c, "Logging flags (klog's)", logging)
+	return c
+}
+
+// check refuses what no provider can run with.
+func (o serveOptions) check(std stdio) error {
+	if err := setLogFormat(o.loggingFormat, std); err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return usageError(fs, "%q is no flag", rest[0])
-	}
-	if err := setLogFormat(o.loggingFormat, std); err != nil {
-		return usageError(fs, "%v", err)
-	}
 	if o.mountTimeout <= 0 || o.mountTimeout > 110*time.Second {
-		return usageError(fs, "--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
+		return usagef("--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
 	}
-	if err := loopbackOnly(o.pprofAddr); err != nil {
-		return usageError(fs, "%v", err)
-	}
-	return o.run(ctx)
+	return loopbackOnly(o.pprofAddr)
 }
 
 func setLogFormat(format string, std stdio) error {
 	switch format {
 	case "text":
 	case "json":
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
+		// Whether a line is verbose is klog's to decide, by -v.
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, &slog.HandlerOptions{Level: slog.Level(-128)})))
 	default:
-		return fmt.Errorf("--logging-format %q is neither text nor json", format)
+		return usagef("--logging-format %q is neither text nor json", format)
 	}
 	return nil
 }
@@ -101,45 +113,27 @@ func loopbackOnly(addr string) error {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("--pprof-addr: %v", err)
+		return usagef("--pprof-addr: %v", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
+		return usagef("--pprof-addr %s: profiles are served on loopback only, as 127.0.0.1:6060", addr)
 	}
 	return nil
 }
 
-// environment is what the stores need of this process: nothing below cmd reads
-// the environment, but for the clouds' own SDKs.
-func (o serveOptions) environment(metrics *provider.Metrics) provider.Environment {
-	env := environment()
-	env.Kubernetes.Kubeconfig = o.kubeconfig
-	env.Kubernetes.NodeName = o.nodeName
-	env.AWS.EKSAddonVersion = o.eksAddonVersion
-	env.Metrics = metrics
-	if o.podIdentityTimeout == "" {
-		return env
+// thisProcess is what every command that reads stores needs of this process:
+// nothing below cmd reads the environment, but for the clouds' own SDKs.
+func thisProcess() cloud.Process {
+	return cloud.Process{
+		Version: version, Getenv: os.Getenv,
+		Kubernetes: kubernetes.Options{Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT")},
 	}
-	// The provider whose flag this is goes on with its default; so does this one.
-	d, err := time.ParseDuration(o.podIdentityTimeout)
-	if err != nil || d <= 0 {
-		klog.ErrorS(err, "--pod-identity-http-timeout is no duration above 0; the default is used", "value", o.podIdentityTimeout)
-	} else {
-		env.AWS.PodIdentityTimeout = d
-	}
-	return env
 }
 
-// environment is what every command that reads stores needs.
-func environment() provider.Environment {
-	return provider.Environment{
-		Version: version,
-		Kubernetes: kubernetes.Options{
-			Host: os.Getenv("KUBERNETES_SERVICE_HOST"), Port: os.Getenv("KUBERNETES_SERVICE_PORT"),
-			UserAgent: "coffre/" + version,
-		},
-		AWS: provider.AWSEnvironment{Region: os.Getenv("AWS_REGION")},
-	}
+func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
+	p := thisProcess()
+	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
+	return cloud.New(p, o.clouds)
 }
 
 func (o serveOptions) run(ctx context.Context) error {
@@ -149,28 +143,30 @@ func (o serveOptions) run(ctx context.Context) error {
 		debug.SetGCPercent(50)
 	}
 	metrics := provider.NewMetrics(version)
-	env := o.environment(metrics)
-	kinds := provider.Kinds(env)
-	dialects := provider.Dialects(env, kinds)
-	stores := store.NewSet(kinds)
+	wiring := o.wire(metrics)
+	defer wiring.Close()
+	stores := store.NewSet(wiring.Catalog)
+	followed := &configuration{path: o.stores, stores: stores, metrics: metrics}
 	if o.stores != "" {
-		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
+		if err := stores.Watch(ctx, o.stores, o.poll, followed.reloaded); err != nil {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
-	secrets := cache.New(stores, cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics})
-	vault, err := o.restore(secrets)
+	secrets, err := o.cache(stores, metrics)
 	if err != nil {
 		return err
 	}
+	defer secrets.Close() // after the last mount
+	watch := o.watch(ctx, wiring.Cluster, metrics)
+
+	// Refreshing goes on while the last mounts are answered.
+	refreshing, stopRefreshing := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	running.Go(func() { secrets.Run(ctx, vault) })
-	watch := o.watch(ctx, env.Kubernetes, metrics)
+	defer stopRefreshing()
+	running.Go(func() { secrets.Run(refreshing) })
 
-	names, err := dialectNames(o.dialects, dialects)
+	names, err := dialectNames(o.dialects, wiring.Dialects)
 	if err != nil {
 		return err
 	}
@@ -192,13 +188,13 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch, Turns: turns}
+		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name, o.nodeName), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	err = o.serveAll(ctx, sockets, servers, metrics)
+	err = o.serveAll(ctx, sockets, servers, o.health(services, secrets, followed), metrics)
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
@@ -206,7 +202,7 @@ func (o serveOptions) run(ctx context.Context) error {
 }
 
 // watch makes what is told how every Mount ended, for all dialects.
-func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, metrics *provider.Metrics) *failures.Watch {
+func (o serveOptions) watch(ctx context.Context, cluster *kubernetes.Client, metrics *provider.Metrics) *failures.Watch {
 	options := failures.Options{Metrics: metrics}
 	if o.events {
 		events := kubernetes.NewEvents(cluster, metrics)
@@ -219,7 +215,7 @@ func (o serveOptions) watch(ctx context.Context, cluster kubernetes.Options, met
 }
 
 // serveAll serves until ctx ends or something that must be served cannot be.
-func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, metrics *provider.Metrics) error {
+func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, servers []*grpc.Server, watched func(*provider.Health), metrics *provider.Metrics) error {
 	paths := make([]string, len(sockets))
 	for i, s := range sockets {
 		paths[i] = s.Path()
@@ -228,6 +224,7 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 	if err != nil {
 		return err
 	}
+	watched(health)
 	failed := make(chan error, len(servers)+3)
 	for i, g := range servers {
 		go func() { failed <- g.Serve(sockets[i]) }()
@@ -303,43 +300,43 @@ func profiles() http.Handler {
 	return mux
 }
 
-// reportReload logs and counts every attempt to read the store configuration,
-// one line a mistake.
-func reportReload(path string, stores *store.Set, metrics *provider.Metrics) func(error) {
-	return func(err error) {
-		metrics.Reloaded(err, stores.Len())
-		mistakes := strict.Errors{}
-		switch {
-		case err == nil:
-			klog.InfoS("store configuration loaded", "file", path, "stores", stores.Len())
-		case errors.As(err, &mistakes):
-			for _, m := range mistakes {
-				klog.ErrorS(nil, "store configuration is wrong; what was in force stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
-			}
-		default:
-			klog.ErrorS(err, "store configuration cannot be read; what was in force stays", "file", path)
+// stuck is for how long a place may be held beyond the time that its work has.
+const stuck = 30 * time.Second
+
+// health says what /healthz and /readyz have to look for.
+func (o serveOptions) health(services []*provider.Service, secrets *cache.Cache, followed *configuration) func(*provider.Health) {
+	return func(h *provider.Health) {
+		h.Unless(followed.unready)
+		for _, s := range services {
+			h.Watch("mounts", o.mountTimeout+stuck, s.Oldest)
 		}
+		h.Watch("reads of a store", store.MaxTimeout+stuck, secrets.Oldest)
 	}
 }
 
-// restore fills the cache with what the last process saved, where that is
+// cache makes the cache, filled with what the last process kept, where that is
 // asked for. What cannot be restored is read again; only a folder that must not
 // hold secrets stops the provider.
-func (o serveOptions) restore(secrets *cache.Cache) (*cache.Vault, error) {
+func (o serveOptions) cache(stores *store.Set, metrics *provider.Metrics) (*cache.Cache, error) {
+	options := cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics}
 	if o.cachePersist == "" {
-		return nil, nil
+		return cache.New(stores, options), nil
 	}
-	vault, err := cache.OpenVault(o.cachePersist)
+
+	journal, err := cache.OpenJournal(o.cachePersist)
 	if err != nil {
 		return nil, fmt.Errorf("--cache-persist: %w", err)
 	}
-	n, err := secrets.Restore(vault)
+	options.Journal = journal
+	secrets := cache.New(stores, options)
+	n, err := secrets.Restore()
 	if err != nil {
 		klog.ErrorS(err, "the cache starts empty", "folder", o.cachePersist)
 	} else {
 		klog.InfoS("cache restored", "folder", o.cachePersist, "entries", n)
 	}
-	return vault, nil
+
+	return secrets, nil
 }
 
 // dialectNames reads --dialects.

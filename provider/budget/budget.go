@@ -13,6 +13,8 @@ package budget
 import (
 	"context"
 	"fmt"
+
+	"github.com/coffre-csi/coffre/auth/fair"
 )
 
 // Limits of one Mount. docs/reference.md states them.
@@ -30,20 +32,14 @@ const (
 	lightWork  = 8 << 20
 )
 
-// Turns lets in few dear Mounts at once, fairly between tenants.
-type Turns interface {
-	Enter(ctx context.Context, tenant string) error
-	Leave()
-}
-
 // Budget is one Mount's. Its methods charge, and answer an error where a limit
 // is passed or the time is over; after one of these every further charge is
 // refused. A nil Budget has no limits. It belongs to the Mount's goroutine.
 type Budget struct {
 	ctx    context.Context
 	tenant string
-	turns  Turns
-	inside bool
+	turns  *fair.Gate
+	turn   *fair.Place // nil while the Mount has cost little
 	failed error
 
 	bytes, nodes, queries, files, work int
@@ -51,16 +47,25 @@ type Budget struct {
 
 // New makes the budget of a tenant's Mount, to be closed at its end. turns may
 // be nil: then nobody waits.
-func New(ctx context.Context, turns Turns, tenant string) *Budget {
+func New(ctx context.Context, turns *fair.Gate, tenant string) *Budget {
 	return &Budget{ctx: ctx, turns: turns, tenant: tenant}
 }
 
 // Close gives the turn back.
 func (b *Budget) Close() {
-	if b != nil && b.inside {
-		b.turns.Leave()
-		b.inside = false
+	if b != nil && b.turn != nil {
+		b.turn.Leave()
+		b.turn = nil
 	}
+}
+
+// Pause gives the turn back while the Mount waits for a store; resume waits for
+// it again.
+func (b *Budget) Pause() (resume func()) {
+	if b == nil || b.turn == nil {
+		return func() {}
+	}
+	return fair.Pause(fair.With(b.ctx, b.turn))
 }
 
 type contextKey struct{}
@@ -151,13 +156,14 @@ func (b *Budget) charge(used *int, n, limit int, what string) error {
 	*used += n
 
 	heavy := b.bytes > lightBytes || b.work > lightWork
-	if !heavy || b.inside || b.turns == nil {
+	if !heavy || b.turn != nil || b.turns == nil {
 		return nil
 	}
-	if err := b.turns.Enter(b.ctx, b.tenant); err != nil {
+	turn, err := b.turns.Enter(b.ctx, b.tenant)
+	if err != nil {
 		b.failed = fmt.Errorf("no turn for a mount that costs this much: %w", err)
 		return b.failed
 	}
-	b.inside = true
+	b.turn = turn
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coffre-csi/coffre/provider/fair"
+	"github.com/coffre-csi/coffre/auth/fair"
 )
 
 func mount(t *testing.T) *Budget {

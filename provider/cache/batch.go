@@ -10,29 +10,35 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/coffre-csi/coffre/provider/fair"
+	"github.com/coffre-csi/coffre/auth/fair"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
-// call is one read on its way; done is closed once reading or err is set.
+// call is one read on its way; done is closed once reading or err is set. The
+// cache locks around began.
 type call struct {
+	batch *batch
+	began time.Time // zero until the store is asked
+	ended bool
+
 	done chan struct{}
 	reading
 	err error
 }
 
-// batchKey is what can be read together: one store as one identity.
-type batchKey struct{ store, identity string }
-
 // batch is what is missing of one store for one identity. It stays open for a
 // moment, so that mounts that miss at nearly the same time ask together.
 type batch struct {
 	cache *Cache
-	from  *opened
+	from  *reader
 	shift float64 // see jitter
 	keys  []key
 	calls []*call
+	// namespaces are whose mounts wait for it: several, where the store is read
+	// as the provider.
+	namespaces []string
+	began      time.Time
 }
 
 // Bounds of the way to a store.
@@ -49,34 +55,51 @@ const (
 	longestQueue = 50 * time.Second
 )
 
+// verbose is the log level at which each step of a read is told.
+const verbose = 4
+
 // enqueue adds a read to the batch that is open for its store and identity, or
 // opens one. The caller locks.
-func (c *Cache) enqueue(k key, from *opened) *call {
-	running := &call{done: make(chan struct{})}
-	c.calls[k] = running
-	at := batchKey{k.store, k.identity}
-	b := c.open[at]
+func (c *Cache) enqueue(k key, from *reader) *call {
+	b := c.open[k.batchKey]
 	if b == nil {
 		b = &batch{cache: c, from: from, shift: jitter()}
-		c.open[at] = b
-		c.background.Go(func() {
-			if c.opts.Gather > 0 {
-				time.Sleep(c.opts.Gather)
-			}
-			c.mu.Lock()
-			if c.open[at] == b {
-				delete(c.open, at)
-			}
-			c.mu.Unlock()
-			b.run()
-		})
+		c.open[k.batchKey] = b
+		c.background.Go(func() { b.gatherThenRun() })
 	}
+
+	running := &call{batch: b, done: make(chan struct{})}
+	c.calls[k] = running
 	b.from = from // the newest tokens
 	b.keys, b.calls = append(b.keys, k), append(b.calls, running)
+	b.wants(from.id.Namespace)
 	if len(b.keys) >= maxBatch {
-		delete(c.open, at)
+		delete(c.open, k.batchKey)
 	}
 	return running
+}
+
+// wants notes that a namespace waits for the batch. The cache locks.
+func (b *batch) wants(namespace string) {
+	for _, n := range b.namespaces {
+		if n == namespace {
+			return
+		}
+	}
+	b.namespaces = append(b.namespaces, namespace)
+}
+
+func (b *batch) gatherThenRun() {
+	c := b.cache
+	if c.opts.Gather > 0 {
+		time.Sleep(c.opts.Gather)
+	}
+	c.mu.Lock()
+	if at := b.from.key(); c.open[at] == b {
+		delete(c.open, at)
+	}
+	c.mu.Unlock()
+	b.run()
 }
 
 // run waits for its turn, reads the batch, keeps what it read and wakes
@@ -88,191 +111,232 @@ func (b *batch) run() {
 	defer b.finish()
 	defer func() {
 		if p := recover(); p != nil {
-			klog.ErrorS(nil, "store panicked", "store", from.config.Name, "kind", from.config.Kind, "stack", string(debug.Stack()))
+			klog.ErrorS(nil, "store panicked", "store", from.Config.Name, "kind", from.Config.Kind, "panic", fmt.Sprintf("a %T", p), "stack", string(debug.Stack()))
 			b.fail(store.Errorf(store.Unavailable, "the store's code failed (see the provider's log); this is a fault of Coffre"))
 		}
 	}()
-	if err := c.admit(from); err != nil {
+
+	if err := c.admit(b); err != nil {
 		b.fail(err)
 		return
 	}
+	leave, err := b.turn()
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	defer leave()
+
+	c.mu.Lock()
+	b.began = c.opts.Now()
+	for _, call := range b.calls {
+		call.began = b.began
+	}
+	c.mu.Unlock()
+
+	took := time.Now()
+	b.read()
+	klog.V(verbose).InfoS("store read", "store", from.Config.Name, "namespace", from.id.Namespace, "secrets", len(b.keys), "took", time.Since(took).String())
+}
+
+// turn waits until the store may be asked.
+func (b *batch) turn() (leave func(), _ *store.Error) {
+	c, from := b.cache, b.from
 	queue, cancel := context.WithTimeout(context.Background(), longestQueue)
 	defer cancel()
-	gate := c.gate(from)
-	if err := gate.Enter(queue, from.id.Namespace); err != nil {
+	began := time.Now()
+
+	place, err := c.gate(from).Enter(queue, from.id.Namespace)
+	if err != nil {
 		text := fmt.Sprintf("no turn within %s: other reads of this node keep it busy", longestQueue)
 		if errors.Is(err, fair.ErrFull) {
 			text = fmt.Sprintf("%d reads of namespace %q wait for it on this node already", waitingATenant, from.id.Namespace)
 		}
-		b.fail(&store.Error{Reason: store.Throttled, Text: text, Cause: err})
-		return
+		return nil, &store.Error{Reason: store.Throttled, Text: text, Cause: errNotAsked}
 	}
-	defer gate.Leave()
 	if limit := c.pacer(from); limit != nil {
-		if err := limit.Wait(queue); err != nil {
-			b.fail(&store.Error{Reason: store.Throttled, Text: fmt.Sprintf("no turn within %s: its rateLimit of %d a second is used up", longestQueue, from.config.RateLimit), Cause: err})
-			return
+		if limit.Wait(queue) != nil {
+			place.Leave()
+			return nil, &store.Error{Reason: store.Throttled, Text: fmt.Sprintf("no turn within %s: its rateLimit of %d a second is used up", longestQueue, from.Config.RateLimit), Cause: errNotAsked}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), from.config.Timeout)
-	defer cancel()
-	b.read(ctx)
+	if waited := time.Since(began); waited > 10*time.Millisecond {
+		klog.V(verbose).InfoS("store read waited for its turn", "store", from.Config.Name, "namespace", from.id.Namespace, "waited", waited.String())
+	}
+
+	return place.Leave, nil
 }
 
 // read asks the store.
-func (b *batch) read(ctx context.Context) {
+func (b *batch) read() {
+	ctx := context.Background()
 	var refs []store.Ref
-	var of []*call
+	var of []int
 	for i, k := range b.keys {
 		if k.isFind {
-			b.calls[i].found, b.calls[i].err = b.list(ctx, k.find)
+			found, err := b.from.List(ctx, k.find, plan.MaxFound)
+			b.end(i, reading{found: found}, err)
 			continue
 		}
-		refs, of = append(refs, k.ref), append(of, b.calls[i])
+		refs, of = append(refs, k.ref), append(of, i)
 	}
 	if refs == nil {
 		return
 	}
-	secrets, err := b.from.store.Fetch(ctx, b.prefixed(refs))
-	if err == nil && len(secrets) != len(refs) {
-		err = fmt.Errorf("the store answered %d secrets for %d", len(secrets), len(refs))
-	}
+
+	secrets, err := b.from.Fetch(ctx, refs, func(n int, s store.Secret) { b.end(of[n], reading{secret: s}, nil) })
 	failed := store.Errors{}
 	if err != nil && !errors.As(err, &failed) {
-		for _, c := range of {
-			c.err = b.timedOut(ctx, err)
+		for _, i := range of {
+			b.end(i, reading{}, err)
 		}
 		return
 	}
-	for i, c := range of {
-		if e := failed[i]; e != nil {
-			named := *e
-			if named.Ref == (store.Ref{}) {
-				named.Ref = refs[i]
-			}
-			named.Ref.Name = refs[i].Name // as the tenant wrote it, without the store's prefix
-			c.err = &named
+	for n, i := range of {
+		if e := failed[n]; e != nil {
+			b.end(i, reading{}, e)
 			continue
 		}
-		c.secret = secrets[i]
+		b.end(i, reading{secret: secrets[n]}, nil)
 	}
 }
 
-// list finds secrets; their names are given back without the store's prefix.
-func (b *batch) list(ctx context.Context, f store.Filter) ([]store.Ref, error) {
-	lister, ok := b.from.store.(store.Lister)
-	if !ok {
-		return nil, store.Errorf(store.Invalid, "a store of kind %s cannot find secrets; name them", b.from.config.Kind)
-	}
-	prefix := b.from.config.Prefix
-	f.Prefix = prefix + f.Prefix
-	refs, err := lister.List(ctx, f, plan.MaxFound)
-	if errors.Is(err, store.ErrTooMany) {
-		return nil, store.Errorf(store.Invalid, "find matches more than %d secrets; narrow it", plan.MaxFound)
-	}
-	if err != nil {
-		return nil, b.timedOut(ctx, err)
-	}
-	for i := range refs {
-		refs[i].Name = refs[i].Name[len(prefix):]
-	}
-	return refs, nil
-}
-
-func (b *batch) prefixed(refs []store.Ref) []store.Ref {
-	if b.from.config.Prefix == "" {
-		return refs
-	}
-	out := make([]store.Ref, len(refs))
-	for i, r := range refs {
-		r.Name = b.from.config.Prefix + r.Name
-		out[i] = r
-	}
-	return out
-}
-
-// timedOut says how long was waited where that is what happened.
-func (b *batch) timedOut(ctx context.Context, err error) error {
-	if ctx.Err() != nil && store.ReasonOf(err) == store.Unavailable {
-		return &store.Error{Reason: store.Unavailable, Text: fmt.Sprintf("no answer within %s; is the store reachable from this node?", b.from.config.Timeout), Cause: err}
-	}
-	return err
-}
-
+// fail ends all that is not answered yet.
 func (b *batch) fail(err error) {
-	for _, c := range b.calls {
-		c.reading, c.err = reading{}, err
+	for i := range b.calls {
+		b.end(i, reading{}, err)
 	}
 }
 
-// finish keeps what was read and ends the calls.
+// end keeps what one read gave and wakes who waits for it; the first answer
+// counts.
+func (b *batch) end(i int, r reading, err error) {
+	c, k, call := b.cache, b.keys[i], b.calls[i]
+	c.mu.Lock()
+	if call.ended {
+		c.mu.Unlock()
+		return
+	}
+	call.ended = true
+	if c.calls[k] == call {
+		delete(c.calls, k)
+	}
+
+	r.fetched = b.began
+	var told func() error
+	if err == nil {
+		told = b.keep(k, r)
+	} else {
+		told = b.failed(k, err)
+	}
+	call.reading, call.err = r, err
+	c.mu.Unlock()
+
+	// Before anybody has it: a value that a volume was given must not be
+	// forgotten by a crash.
+	if told != nil {
+		noted(told())
+	}
+	close(call.done)
+	c.revokeEnded()
+}
+
+// keep puts a reading into the cache, with what is known of its use, unless a
+// later read has said something else. The caller locks.
+func (b *batch) keep(k key, r reading) (record func() error) {
+	c := b.cache
+	if at, ok := c.refused.get(k.text()); ok && !r.fetched.After(at) {
+		return nil
+	}
+	e := &entry{key: k, reading: r.clone(), used: r.fetched, shift: b.shift}
+	old := c.entries.items[k]
+	if old != nil {
+		if old.fetched.After(r.fetched) {
+			return nil
+		}
+		e.used, e.refresh, e.shift = old.used, old.refresh, 0
+	}
+	c.issue(e, old, b.from)
+	c.entries.put(e)
+	if c.entries.items[k] == e {
+		c.hold(e, b.from)
+	}
+	c.entries.trim()
+
+	return c.opts.Journal.put(e, r)
+}
+
+// failed takes note of a read that gave nothing. Denied and missing are never
+// answered from memory, and neither is what came before them. The caller locks.
+func (b *batch) failed(k key, err error) (record func() error) {
+	c := b.cache
+	e := c.entries.items[k]
+	if e != nil {
+		e.busy = false
+	}
+	if store.ReasonOf(err).Transient() {
+		return nil
+	}
+	began := b.began
+	if began.IsZero() {
+		began = c.opts.Now()
+	}
+	if e != nil && e.fetched.After(began) {
+		return nil // a later read was let in
+	}
+
+	c.refused.set(k.text(), began)
+	c.entries.remove(k)
+	return c.opts.Journal.remove(k, began)
+}
+
+// text names a key among the refused.
+func (k key) text() string {
+	return fmt.Sprintf("%q %q %q %q %v", k.store, k.identity, k.ref, k.find, k.isFind)
+}
+
+// finish tells the breaker and the metrics how the batch ended.
 func (b *batch) finish() {
+	b.fail(store.Errorf(store.Unavailable, "the store gave no answer; this is a fault of Coffre"))
+
 	c := b.cache
 	c.mu.Lock()
-	now := c.opts.Now()
-	b.settle(now)
+	b.settle(c.opts.Now())
+	size, bytes := len(c.entries.items), c.entries.bytes
+	c.mu.Unlock()
+	c.opts.Metrics.Size(size, bytes)
+}
+
+// settle tells the breakers of all who waited how the batch ended. Where one
+// read was answered the store is there. The caller locks.
+func (b *batch) settle(now time.Time) {
 	var down error
-	for i, k := range b.keys {
-		delete(c.calls, k)
-		read := b.calls[i]
-		if read.err == nil {
-			read.fetched = now
-			b.keep(k, read.reading.clone())
+	for _, call := range b.calls {
+		if down = call.err; down == nil || store.ReasonOf(down) != store.Unavailable {
+			break
+		}
+	}
+
+	asked := !errors.Is(down, errNotAsked)
+	endpoint := b.from.Endpoint()
+	unavailable := down != nil && store.ReasonOf(down) == store.Unavailable
+	for _, namespace := range b.namespaces {
+		breaker := b.cache.breaker(endpoint, namespace)
+		if !asked {
+			breaker.release()
 			continue
 		}
-		if e := c.entries.items[k]; e != nil {
-			e.Value.(*entry).busy = false
-		}
-		if store.ReasonOf(read.err).Transient() {
-			down = read.err
-		} else {
-			// Denied and missing are never answered from memory, and neither is
-			// what came before them.
-			c.entries.remove(k)
-			c.forgot = true
+		opened, mended := breaker.record(now, down, b.from.Config.Refresh)
+		switch {
+		case opened:
+			klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace, "error", down.Error())
+		case mended:
+			klog.InfoS("store answers again", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace)
 		}
 	}
-	entries, bytes := len(c.entries.items), c.entries.bytes
-	c.mu.Unlock()
-	for _, call := range b.calls {
-		close(call.done)
+	if asked {
+		b.cache.opts.Metrics.Available(endpoint, !unavailable)
 	}
-	if m := c.opts.Metrics; m != nil {
-		m.Size(entries, bytes)
-		m.Available(b.from.config.Name, down == nil)
-	}
-}
-
-// settle tells the breaker how the batch ended. The caller locks.
-func (b *batch) settle(now time.Time) {
-	var err error
-	for _, c := range b.calls {
-		if err = c.err; err == nil || store.ReasonOf(err) != store.Unavailable {
-			break // the store is there
-		}
-	}
-	if errors.Is(err, errNotAsked) {
-		return
-	}
-	opened, mended := b.cache.breaker(b.from).record(now, err, b.from.config.Refresh)
-	switch {
-	case opened:
-		klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.config.Name, "namespace", b.from.id.Namespace, "error", err.Error())
-	case mended:
-		klog.InfoS("store answers again", "store", b.from.config.Name, "namespace", b.from.id.Namespace)
-	}
-}
-
-// keep puts a reading into the cache, with what is known of its use.
-func (b *batch) keep(k key, r reading) {
-	e := &entry{key: k, reading: r, used: r.fetched, from: b.from}
-	if item := b.cache.entries.items[k]; item != nil {
-		old := item.Value.(*entry)
-		e.used, e.refresh = old.used, old.refresh
-	} else {
-		e.shift = b.shift
-	}
-	b.cache.entries.put(e)
 }
 
 // jitter is by which part of its time the first refresh of a batch comes early.

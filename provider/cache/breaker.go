@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"github.com/coffre-csi/coffre/auth/fault"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -11,8 +13,7 @@ import (
 // a row only one probe goes out at a time, at growing intervals. Everybody else
 // is told at once, or gets the last good value.
 //
-// There is one a store and namespace: what one tenant's requests run into says
-// nothing about another's. The cache locks around it.
+// There is one an endpoint and namespace. The cache locks around it.
 type breaker struct {
 	failures int
 	closed   time.Time // no request before it
@@ -36,19 +37,26 @@ func (b *breaker) admit(now time.Time) *store.Error {
 	if b.failures < breakAfter {
 		return nil
 	}
+
 	next := b.closed.Sub(now)
-	// More than the longest wait is a clock that went back.
-	if next > 0 && next <= longestWait || b.probing {
-		next = max(next, 0).Round(time.Second)
-		return store.Errorf(store.Unavailable, "is not asked: it did not answer %d times in a row (last: %s); a probe goes out in %s", b.failures, b.last, next)
+	waiting := next > 0 && next <= longestWait // more is a clock that went back
+	if waiting || b.probing {
+		return &store.Error{
+			Reason: store.Unavailable, Text: fmt.Sprintf("is not asked, for it does not answer (last: %s)", b.last),
+			Detail: fault.Detail{Tries: b.failures, Next: max(next, 0).Round(time.Second)},
+		}
 	}
 	b.probing = true
 	return nil
 }
 
+// release takes back a probe that did not go out: whether the store answers is
+// as unknown as before.
+func (b *breaker) release() { b.probing = false }
+
 // record says how a request ended; longest bounds the time between probes: a
-// store that is back must be found within its refresh time. Only a store that cannot be reached counts:
-// one that refuses, or asks for patience, is there.
+// store that is back must be found within its refresh time. Only a store that
+// cannot be reached counts: one that refuses, or asks for patience, is there.
 func (b *breaker) record(now time.Time, err error, longest time.Duration) (opened, mended bool) {
 	down := err != nil && store.ReasonOf(err) == store.Unavailable
 	b.probing = false
@@ -58,7 +66,7 @@ func (b *breaker) record(now time.Time, err error, longest time.Duration) (opene
 		return false, mended
 	}
 	b.failures++
-	if b.last = err.Error(); len(b.last) > maxLastError {
+	if b.last = fault.Same(err); len(b.last) > maxLastError {
 		b.last = b.last[:maxLastError] + "…"
 	}
 	if b.failures < breakAfter {

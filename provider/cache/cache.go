@@ -2,6 +2,11 @@
 // the stores for what is missing: concurrent misses of one secret are one
 // fetch, what one Mount misses of one store is one batch. It knows nothing of
 // files and nothing of clouds. README.md states its promises.
+//
+// cache.go is the way of one Get; read.go decides what memory may answer;
+// batch.go asks the stores; entries.go holds what was read, within bounds;
+// refresh.go reads ahead; leases.go renews and ends what was issued for a time;
+// journal.go keeps it all over a restart.
 package cache
 
 import (
@@ -11,16 +16,19 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"k8s.io/klog/v2"
 
 	"github.com/coffre-csi/coffre/auth"
-	"github.com/coffre-csi/coffre/provider/fair"
+	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
 // Stores opens the store that a query names, for an identity that may use it.
+// Where that fails the Opened says which store it was, as far as it is known.
 type Stores interface {
-	Open(ctx context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error)
+	Open(ctx context.Context, s store.Selector, id auth.Identity) (*store.Opened, error)
 }
 
 // Metrics are told what the cache does.
@@ -29,39 +37,55 @@ type Metrics interface {
 	Fetched(store, result string)
 	// Size reports what the cache holds.
 	Size(entries int, bytes int64)
-	// Available says whether a store answered when it was last asked.
-	Available(store string, yes bool)
+	// Available says whether an endpoint answered when it was last asked;
+	// Unknown that nobody asks it any more.
+	Available(endpoint string, yes bool)
+	Unknown(endpoint string)
 	// Oldest reports the age of the oldest value that is being served.
 	Oldest(age time.Duration)
+	// Leases reports how many leases are held; Leased counts what became of
+	// them: issued, renewed, lost, revoked.
+	Leases(held int)
+	Leased(store, event string)
 }
 
 // Options bound a cache.
 type Options struct {
 	MaxEntries int           // secrets; default 10,000
-	MaxBytes   int64         // of values and keys; default 32 MiB
+	MaxBytes   int64         // of everything that entries keep alive; default 24 MiB
 	Gather     time.Duration // how long a batch waits for others; default 2 ms, negative for not at all
 	Now        func() time.Time
 	Metrics    Metrics
+	// LeaseLost is told of a credential that could not be prolonged and not be
+	// issued anew before its end; nil where nobody listens.
+	LeaseLost func(id auth.Identity, store, secret string)
+	// Journal keeps the cache over a restart; nil for not at all.
+	Journal *Journal
 }
+
+// DefaultMaxBytes is what a cache holds where nobody says otherwise.
+const DefaultMaxBytes = 24 << 20
 
 // Cache is safe for concurrent use.
 type Cache struct {
 	stores Stores
 	opts   Options
 
-	background sync.WaitGroup // batches and refreshes on their way
+	background sync.WaitGroup // batches, refreshes and revocations on their way
 
 	mu       sync.Mutex
-	entries  lru
+	entries  entries
+	handles  map[batchKey]*handle
 	calls    map[key]*call
 	open     map[batchKey]*batch // that others may still join
 	gates    map[string]*fair.Gate
 	limits   map[string]*rate.Limiter
-	breakers map[string]*breaker
+	breakers map[breakerKey]*breaker
 	forced   times     // when each forceRefresh text was first seen
-	forgot   bool      // something was forgotten since the cache was last saved
-	lastTurn time.Time // on the wall clock
 	mounted  times     // when each volume of queries that have one was last answered
+	refused  times     // when a read that was refused began, by key
+	lastTurn time.Time // on the wall clock
+	ended    []ended   // leases to revoke
 }
 
 // New makes a cache over stores. Run refreshes ahead.
@@ -70,7 +94,7 @@ func New(stores Stores, opts Options) *Cache {
 		opts.MaxEntries = 10_000
 	}
 	if opts.MaxBytes <= 0 {
-		opts.MaxBytes = 32 << 20
+		opts.MaxBytes = DefaultMaxBytes
 	}
 	if opts.Gather == 0 {
 		opts.Gather = gather
@@ -78,9 +102,25 @@ func New(stores Stores, opts Options) *Cache {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Cache{stores: stores, opts: opts, entries: newLRU(opts.MaxEntries, opts.MaxBytes),
-		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{}, limits: map[string]*rate.Limiter{}, breakers: map[string]*breaker{},
-		forced: newTimes(), mounted: newTimes()}
+	if opts.Metrics == nil {
+		opts.Metrics = unmeasured{}
+	}
+
+	c := &Cache{
+		stores: stores, opts: opts, entries: newEntries(opts.MaxEntries, opts.MaxBytes), handles: map[batchKey]*handle{},
+		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{},
+		limits: map[string]*rate.Limiter{}, breakers: map[breakerKey]*breaker{},
+		forced: newTimes(), mounted: newTimes(), refused: newTimes(),
+	}
+	c.entries.gone = c.goneFrom
+	return c
+}
+
+// noted tells where something could not be written down.
+func noted(err error) {
+	if err != nil {
+		klog.ErrorS(err, "the cache is not kept")
+	}
 }
 
 // Errors are the queries of one Get that failed, each a *store.Error inside a
@@ -95,9 +135,9 @@ func (es Errors) Unwrap() []error { return es }
 // Get answers all queries, or says of every one that failed why. An optional
 // query for a missing secret is answered with nothing found.
 func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query) ([]plan.Answer, error) {
-	r := &round{cache: c, ctx: ctx, id: id, opened: map[store.Selector]*opened{}}
+	r := &round{cache: c, ctx: ctx, id: id, readers: map[store.Selector]*reader{}, read: map[key]*want{}}
 	wants, errs := r.expand(queries)
-	r.read(wants)
+	r.readAll(wants)
 
 	answers := make([]plan.Answer, len(queries))
 	for i, q := range queries {
@@ -115,6 +155,7 @@ func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query)
 	if failed != nil {
 		return nil, dedupe(failed)
 	}
+
 	c.answered(r, queries)
 	return answers, nil
 }
@@ -132,28 +173,31 @@ func (c *Cache) answered(r *round, queries []plan.Query) {
 
 // round is one Get.
 type round struct {
-	cache  *Cache
-	ctx    context.Context
-	id     auth.Identity
-	opened map[store.Selector]*opened
+	cache   *Cache
+	ctx     context.Context
+	id      auth.Identity
+	readers map[store.Selector]*reader
+	read    map[key]*want // what the round has already: one copy serves all its objects
 }
 
-// opened is a store as an identity uses it.
-type opened struct {
+// reader is a store as an identity uses it.
+type reader struct {
+	*store.Opened
 	selector store.Selector
 	id       auth.Identity
-	config   store.Config
-	store    store.Store
 	identity string
 	err      *store.Error
 }
 
+func (r *reader) key() batchKey { return batchKey{r.Config.Digest, r.identity} }
+
 // want is one secret, or one search, that a query needs.
 type want struct {
 	key     key
-	from    *opened
+	from    *reader
 	refresh time.Duration
-	since   time.Time // what was read before this is too old, whatever its age
+	forced  time.Time // what was read before this is too old, whatever it is
+	since   time.Time // the same, but for what was issued for a time
 
 	reading
 	origin plan.Origin
@@ -166,6 +210,7 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 	wants := make([][]*want, len(queries))
 	errs := make([]error, len(queries))
 	var searches []*want
+
 	for i, q := range queries {
 		from := r.open(q.Store)
 		if from.err != nil {
@@ -181,7 +226,8 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 	if searches == nil {
 		return wants, errs
 	}
-	r.read([][]*want{searches})
+
+	r.readAll([][]*want{searches})
 	for i, q := range queries {
 		if q.Find == nil || errs[i] != nil {
 			continue
@@ -192,35 +238,50 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			continue
 		}
 		wants[i] = nil
+		if err := budget.From(r.ctx).Queries(len(search.found)); err != nil {
+			errs[i] = r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: find %s", q.Field, err))
+			continue
+		}
 		for _, ref := range search.found {
 			wants[i] = append(wants[i], r.want(q, search.from, ref, nil))
 		}
 	}
+
 	return wants, errs
 }
 
-func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filter) *want {
-	w := &want{from: from, refresh: q.Refresh, key: key{store: from.config.Digest, identity: from.identity, ref: ref}}
+func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filter) *want {
+	w := &want{from: from, refresh: q.Refresh, key: key{batchKey: from.key(), ref: ref}}
 	if find != nil {
 		w.key.find, w.key.isFind = *find, true
 	}
 	if w.refresh == 0 {
-		w.refresh = from.config.Refresh
+		w.refresh = from.Config.Refresh
 	}
-	if p, ok := from.store.(store.Pinner); ok && find == nil && p.Pinned(ref) {
+	if find == nil && from.Pinned(ref) {
 		w.refresh = store.Never
 	}
-	r.cache.mu.Lock()
-	defer r.cache.mu.Unlock()
+
+	c := r.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if q.Force != "" {
-		w.since = r.cache.forced.first(r.id.Namespace+"/"+q.Force, r.cache.opts.Now())
+		var record func() error
+		w.forced, record = c.firstForced(r.id.Namespace + "/" + q.Force)
+		w.since = w.forced
+		if record != nil {
+			c.background.Go(func() { noted(record()) })
+		}
 	}
-	// A pinned version never changes, whoever asks again.
-	if q.Volume != "" && w.refresh != store.Never {
-		if last, ok := r.cache.mounted.at[r.volume(q)]; ok && last.After(w.since) {
+	// A pinned version never changes, whoever asks again; and a refresh time
+	// that the platform chose for a dialect holds for its republishes too.
+	follows := q.Volume != "" && w.refresh != store.Never && !from.Config.Paced
+	if follows {
+		if last, ok := c.mounted.get(r.volume(q)); ok && last.After(w.since) {
 			w.since = last.Add(1) // read after it
 		}
 	}
+
 	return w
 }
 
@@ -228,24 +289,32 @@ func (r *round) want(q plan.Query, from *opened, ref store.Ref, find *store.Filt
 func (r *round) volume(q plan.Query) string { return r.id.Pod.UID + "\x00" + q.Volume }
 
 // open opens each store of the round once.
-func (r *round) open(s store.Selector) *opened {
-	if o, ok := r.opened[s]; ok {
+func (r *round) open(s store.Selector) *reader {
+	if o, ok := r.readers[s]; ok {
 		return o
 	}
 	o := r.cache.openFor(r.ctx, s, r.id)
-	r.opened[s] = o
+	r.readers[s] = o
 	return o
 }
 
-func (c *Cache) openFor(ctx context.Context, s store.Selector, id auth.Identity) *opened {
-	o := &opened{selector: s, id: id}
-	var err error
-	if o.config, o.store, err = c.stores.Open(ctx, s, id); err != nil {
-		o.err = asStoreError(err)
-	} else {
-		o.identity = identityKey(o.config, o.store, id)
+func (c *Cache) openFor(ctx context.Context, s store.Selector, id auth.Identity) *reader {
+	opened, err := c.stores.Open(ctx, s, id)
+	r := &reader{Opened: opened, selector: s, id: id}
+	if err != nil {
+		r.err = asStoreError(err)
+		return r
 	}
-	return o
+	r.identity = identityKey(r.Config, r.Store, id)
+	return r
+}
+
+// role is whom the store is read as, where it knows.
+func (r *reader) role() string {
+	if known, ok := r.Store.(store.RoleHolder); ok {
+		return known.Role()
+	}
+	return ""
 }
 
 // identityKey is who a store sees. A store that is read as the provider sees
@@ -265,92 +334,10 @@ func identityKey(c store.Config, s store.Store, id auth.Identity) string {
 	return id.Namespace + "\x00" + id.ServiceAccount + "\x00" + pod + "\x00" + principal
 }
 
-// read fills in the reading or the error of every want: fresh from memory,
-// from a call that is on its way already, or from a batch a store; and, where
-// the store is out of reach, the last good reading for as long as the store's
-// maxStale allows.
-func (r *round) read(groups [][]*want) {
-	c := r.cache
-	type pending struct {
-		want *want
-		call *call
-	}
-	var waits []pending
-
-	c.mu.Lock()
-	now := c.opts.Now() // not when the mount began: others may have read since
-	for _, group := range groups {
-		for _, w := range group {
-			if e := c.entries.get(w.key); e != nil {
-				e.use(w, now)
-				if e.within(w.refresh, now) && !e.fetched.Before(w.since) {
-					w.reading, w.origin = e.clone(), plan.Hit
-					continue
-				}
-			}
-			running := c.calls[w.key]
-			if running == nil {
-				running = c.enqueue(w.key, w.from)
-			}
-			waits = append(waits, pending{w, running})
-		}
-	}
-	c.mu.Unlock()
-
-	for _, p := range waits {
-		select {
-		case <-p.call.done:
-			p.want.reading, p.want.err, p.want.origin = p.call.reading, p.call.err, plan.Fetched
-		case <-r.ctx.Done():
-			p.want.err = &store.Error{Reason: store.Unavailable, Text: "no answer within the mount's deadline; see the store's timeout", Cause: r.ctx.Err()}
-		}
-		if p.want.err != nil {
-			r.lastGood(p.want)
-		} else {
-			c.use(p.want)
-		}
-	}
-}
-
-// use notes that a want's entry is in use, by whom and how fresh it must be.
-func (c *Cache) use(w *want) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if item := c.entries.items[w.key]; item != nil {
-		item.Value.(*entry).use(w, c.opts.Now())
-	}
-}
-
-func (e *entry) use(w *want, now time.Time) {
-	e.from = w.from // the newest tokens
-	e.used, e.asked = now, true
-	if e.refresh == 0 || w.refresh < e.refresh {
-		e.refresh = w.refresh
-	}
-}
-
-// lastGood answers a want whose store is out of reach with what was last read,
-// within maxStale, and with nothing else: never for a denied or a missing
-// secret, never across identities (the key sees to that).
-func (r *round) lastGood(w *want) {
-	limit := w.from.config.MaxStale
-	if limit == 0 || !store.ReasonOf(w.err).Transient() {
-		return
-	}
-	c := r.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.entries.get(w.key)
-	if e == nil || !e.within(w.refresh+limit, c.opts.Now()) {
-		return
-	}
-	w.reading, w.origin, w.err = e.clone(), plan.Stale, nil
-}
-
 // answer gathers what a query's wants gave.
 func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
-	from := r.opened[q.Store]
-	a := plan.Answer{Store: from.config.Name, Found: make([]plan.Found, 0, len(wants))}
+	from := r.readers[q.Store]
+	a := plan.Answer{Store: from.Config.Name, Role: from.role(), Found: make([]plan.Found, 0, len(wants))}
 	for _, w := range wants {
 		if w.err != nil {
 			if q.Optional && store.ReasonOf(w.err) == store.NotFound {
@@ -363,6 +350,7 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 		r.count(from, results[w.origin])
 		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.secret, Origin: w.origin})
 	}
+
 	if len(wants) == 0 && !q.Optional {
 		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
 	}
@@ -372,16 +360,14 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 // results are an origin's names in the metric.
 var results = map[plan.Origin]string{plan.Hit: "hit", plan.Fetched: "miss", plan.Stale: "stale"}
 
-func (r *round) count(from *opened, result string) {
-	if m := r.cache.opts.Metrics; m != nil {
-		m.Fetched(from.config.Name, result)
-	}
+func (r *round) count(from *reader, result string) {
+	r.cache.opts.Metrics.Fetched(from.Config.Name, result)
 }
 
-func (r *round) queryError(q plan.Query, from *opened, err error) error {
+func (r *round) queryError(q plan.Query, from *reader, err error) error {
 	e := *asStoreError(err)
 	if e.Store == "" {
-		e.Store = from.config.Name
+		e.Store = from.Config.Name
 	}
 	return &plan.QueryError{Field: q.Field, Query: q, Err: &e}
 }
@@ -417,3 +403,14 @@ func joinLines(errs []error) string {
 	}
 	return s
 }
+
+// unmeasured is where nobody counts.
+type unmeasured struct{}
+
+func (unmeasured) Fetched(string, string) {}
+func (unmeasured) Size(int, int64)        {}
+func (unmeasured) Available(string, bool) {}
+func (unmeasured) Unknown(string)         {}
+func (unmeasured) Oldest(time.Duration)   {}
+func (unmeasured) Leases(int)             {}
+func (unmeasured) Leased(string, string)  {}

@@ -36,7 +36,7 @@ func newWorld() *world {
 		config: store.Config{Name: "toy", Kind: "toy", Refresh: time.Minute, Timeout: 10 * time.Second, Digest: "d"}}
 }
 
-func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (store.Config, store.Store, error) {
+func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (*store.Opened, error) {
 	w.opens.Add(1)
 	if s.Name == "slow" {
 		time.Sleep(time.Minute / 2)
@@ -44,9 +44,9 @@ func (w *world) Open(_ context.Context, s store.Selector, id auth.Identity) (sto
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.Name == "nope" || w.shut {
-		return store.Config{Name: s.Name}, nil, &store.Error{Reason: store.Denied, Store: s.Name, Text: "may not"}
+		return &store.Opened{Config: store.Config{Name: s.Name}}, &store.Error{Reason: store.Denied, Store: s.Name, Text: "may not"}
 	}
-	return w.config, &toy{w, id}, nil
+	return &store.Opened{Config: w.config, Store: &toy{w, id}}, nil
 }
 
 type toy struct {
@@ -470,11 +470,18 @@ func TestCacheStaysWithinItsBounds(t *testing.T) {
 		}
 	}
 	var bytes int64
-	for e := c.entries.order.Front(); e != nil; e = e.Next() {
-		bytes += e.Value.(*entry).size()
+	listed := 0
+	for _, e := range c.entries.items {
+		bytes += e.key.size() + e.reading.size()
 	}
-	if bytes != c.entries.bytes || c.entries.order.Len() != len(c.entries.items) || bytes == 0 {
-		t.Errorf("counted %d, kept %d", bytes, c.entries.bytes)
+	for _, h := range c.handles {
+		bytes += h.bytes
+	}
+	for _, s := range c.entries.shares {
+		listed += s.order.Len()
+	}
+	if bytes != c.entries.bytes || listed != len(c.entries.items) || bytes == 0 {
+		t.Errorf("counted %d bytes and %d entries, kept %d and %d", c.entries.bytes, listed, bytes, len(c.entries.items))
 	}
 	if len(c.calls) != 0 {
 		t.Error("calls are left over")
@@ -539,10 +546,10 @@ func TestAPinnedVersionIsReadOnceHoweverOftenItIsRepublished(t *testing.T) {
 func TestRememberedTimesAreBounded(t *testing.T) {
 	m := newTimes()
 	for i := range 3 * maxTimes {
-		m.first(strings.Repeat("x", i%7)+time.Duration(i).String(), time.Time{})
+		m.set(strings.Repeat("x", i%7)+time.Duration(i).String(), time.Time{})
 	}
-	if len(m.at) != maxTimes || len(m.place) != maxTimes || m.order.Len() != maxTimes {
-		t.Error(len(m.at), len(m.place), m.order.Len())
+	if len(m.items) != maxTimes || m.order.Len() != maxTimes {
+		t.Errorf("%d names and %d moments are kept, want %d", len(m.items), m.order.Len(), maxTimes)
 	}
 }
 

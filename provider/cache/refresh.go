@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -24,47 +22,41 @@ const idle = 5 * time.Minute
 // knows how old that is: everything is read anew.
 const clockSlack = 5 * time.Second
 
-// Run refreshes ahead, and saves what the cache holds to the vault (nil for
-// none), until ctx ends: every secret that pods use is read again
+// Run refreshes ahead until ctx ends: every secret that pods use is read again
 // when it is due, once, by one batch a store and identity, so that no mount
 // waits for it and load follows distinct secrets, not pods. Entries that nobody
-// asks for are dropped.
-func (c *Cache) Run(ctx context.Context, v *Vault) {
+// asks for are dropped. It keeps the journal small.
+func (c *Cache) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	save := time.NewTicker(saveEvery)
-	defer save.Stop()
+	var full chan struct{}
+	if c.opts.Journal != nil {
+		full = c.opts.Journal.full
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			c.save(v)
 			return
 		case <-t.C:
 			c.Turn(ctx)
-			if c.forgotten() {
-				c.save(v)
-			}
-		case <-save.C:
-			c.save(v)
+		case <-full:
+			noted(c.rewrite())
 		}
 	}
 }
 
-// forgotten says whether a value was refused or is gone since the cache was
-// saved: what was saved must not bring it back.
-func (c *Cache) forgotten() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.forgot
+// due is what one Turn has found to do.
+type due struct {
+	reads  map[*handle][]key
+	renews []renewal
+	oldest time.Duration
+	leases int
 }
 
-func (c *Cache) save(v *Vault) {
-	if v == nil {
-		return
-	}
-	if err := c.Save(v); err != nil {
-		klog.ErrorS(err, "the cache is not saved")
-	}
+type renewal struct {
+	key   key
+	from  *reader
+	lease string
 }
 
 // Turn looks at every entry once; Run calls it.
@@ -73,76 +65,122 @@ func (c *Cache) save(v *Vault) {
 //  2. Choose what is due before the next turn and was asked for since it was
 //     read.
 //  3. Open each of their stores anew, for the configuration may have changed
-//     and the identity may have been shut out, and read.
+//     and the identity may have been shut out, and read; or renew.
 func (c *Cache) Turn(ctx context.Context) {
 	now := c.opts.Now()
-	var due []*entry
-	var oldest time.Duration
-
 	c.mu.Lock()
 	wentBack := now.Round(0).Before(c.lastTurn.Add(-clockSlack))
 	c.lastTurn = now.Round(0)
-	for _, item := range c.entries.items {
-		e := item.Value.(*entry)
-		switch {
-		case e.abandoned(now) || wentBack:
+	d := due{reads: map[*handle][]key{}}
+	for _, e := range c.entries.items {
+		if e.abandoned(now) || wentBack {
 			c.entries.remove(e.key)
-		case !e.busy && e.due(now):
-			e.busy = true
-			due = append(due, e)
+			continue
 		}
-		if now.Sub(e.used) < 2*time.Minute && e.refresh != store.Never {
-			oldest = max(oldest, now.Sub(e.fetched))
-		}
+		c.choose(&d, e, now)
 	}
-	for at, b := range c.breakers {
-		if now.Sub(b.used) > forgetAfter {
-			delete(c.breakers, at)
-		}
-	}
+	unknown := c.forgetIdle(now)
 	entries, bytes := len(c.entries.items), c.entries.bytes
-	from := make(map[*opened][]key)
-	for _, e := range due {
-		from[e.from] = append(from[e.from], e.key)
-	}
 	c.mu.Unlock()
 
-	if m := c.opts.Metrics; m != nil {
-		m.Size(entries, bytes)
-		m.Oldest(oldest)
+	m := c.opts.Metrics
+	m.Size(entries, bytes)
+	m.Oldest(d.oldest)
+	m.Leases(d.leases)
+	for _, endpoint := range unknown {
+		m.Unknown(endpoint)
 	}
-	for o, keys := range from {
-		c.background.Go(func() { c.refresh(ctx, o, keys) })
+	c.revokeEnded()
+	if wentBack && c.opts.Journal != nil {
+		noted(c.rewrite())
 	}
+	for h, keys := range d.reads {
+		c.background.Go(func() { c.refresh(ctx, h, keys) })
+	}
+	for _, r := range d.renews {
+		c.background.Go(func() { c.renew(ctx, r.key, r.from, r.lease) })
+	}
+}
+
+// choose notes what is to be done about an entry. The caller locks.
+func (c *Cache) choose(d *due, e *entry, now time.Time) {
+	inUse := now.Sub(e.used) < 2*time.Minute
+	if e.leased() {
+		d.leases++
+		c.chooseLeased(d, e, now)
+		return
+	}
+	if inUse && e.refresh != store.Never {
+		d.oldest = max(d.oldest, now.Sub(e.fetched))
+	}
+	if !e.busy && e.due(now) {
+		e.busy = true
+		d.reads[e.from] = append(d.reads[e.from], e.key)
+	}
+}
+
+func (c *Cache) chooseLeased(d *due, e *entry, now time.Time) {
+	if !now.Before(e.secret.Until) && !e.busy {
+		c.leaseEnds(e, now)
+		return
+	}
+	if e.busy || e.from == nil || !e.leaseDue(now) {
+		return
+	}
+
+	e.busy = true
+	from := e.from.latest
+	if _, can := from.Store.(store.Leaser); can && e.secret.Lease != "" && !e.lease.final {
+		d.renews = append(d.renews, renewal{e.key, from, e.secret.Lease})
+		return
+	}
+	e.lease.tried = now // and again after a while, should it fail
+	d.reads[e.from] = append(d.reads[e.from], e.key)
 }
 
 // Wait waits for the reads that are under way.
 func (c *Cache) Wait() { c.background.Wait() }
 
-func (c *Cache) refresh(ctx context.Context, old *opened, keys []key) {
-	fresh := c.openFor(ctx, old.selector, old.id)
+func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	old := h.latest
+	c.mu.Unlock()
+	fresh := c.openFor(ctx, old.selector, old.id)
+
+	var records []func() error
+	c.mu.Lock()
 	for _, k := range keys {
+		e := c.entries.items[k]
 		switch {
 		case fresh.err != nil && !fresh.err.Reason.Transient():
-			c.entries.remove(k) // it may not be read any more
-			c.forgot = true
-		case fresh.err != nil || fresh.config.Digest != k.store || fresh.identity != k.identity:
+			// It may not be read any more.
+			c.entries.remove(k)
+			records = append(records, c.opts.Journal.remove(k, c.opts.Now()))
+		case fresh.err != nil || fresh.key() != k.batchKey:
 			// Out of reach now, or another store or role by now: the next mount
 			// asks for what it is then.
-			if e := c.entries.items[k]; e != nil {
-				e.Value.(*entry).busy = false
+			if e != nil {
+				e.busy = false
 			}
 		case c.calls[k] == nil:
 			c.enqueue(k, fresh)
 		}
 	}
+	c.mu.Unlock()
+
+	for _, record := range records {
+		if record == nil {
+			continue
+		}
+		noted(record())
+	}
+	c.revokeEnded()
 }
 
 // due says whether an entry wants to be read before the next turn.
 func (e *entry) due(now time.Time) bool {
-	if e.from == nil || e.refresh == 0 || e.refresh == store.Never || !e.asked {
+	never := e.refresh == 0 || e.refresh == store.Never
+	if e.from == nil || never || !e.asked {
 		return false
 	}
 	return now.Add(tick).Sub(e.fetched) >= e.refresh-time.Duration(e.shift*float64(e.refresh))
@@ -153,11 +191,13 @@ func (e *entry) abandoned(now time.Time) bool {
 	if now.Sub(e.used) < idle {
 		return false
 	}
-	if e.from == nil {
+	switch {
+	case e.from == nil:
 		return now.Sub(e.fetched) > idle
-	}
-	if e.refresh == store.Never {
+	case e.leased():
+		return true // the last pod is gone
+	case e.refresh == store.Never:
 		return now.Sub(e.used) > 24*time.Hour
 	}
-	return now.Sub(e.fetched) > e.refresh+e.from.config.MaxStale
+	return now.Sub(e.fetched) > e.refresh+e.from.latest.Config.MaxStale
 }

@@ -2,42 +2,51 @@ package cache
 
 import (
 	"container/list"
+	"crypto/sha256"
 	"time"
 )
 
 // times remembers when something was, for as many names as fit; the one that
-// was set longest ago is forgotten first. The caller locks.
+// was set longest ago is forgotten first. Names are kept as hashes: whoever
+// writes them may make them long. The caller locks.
 type times struct {
-	at    map[string]time.Time
-	order *list.List // of names, the oldest in front
-	place map[string]*list.Element
+	items map[[16]byte]*list.Element
+	order *list.List // of moment, the oldest in front
+}
+
+type moment struct {
+	name [16]byte
+	at   time.Time
 }
 
 const maxTimes = 4096
 
-func newTimes() times {
-	return times{at: map[string]time.Time{}, order: list.New(), place: map[string]*list.Element{}}
+func newTimes() times { return times{items: map[[16]byte]*list.Element{}, order: list.New()} }
+
+func hashed(name string) [16]byte {
+	sum := sha256.Sum256([]byte(name))
+	return [16]byte(sum[:16])
 }
 
-// first is when name was set; now, where it was not.
-func (t *times) first(name string, now time.Time) time.Time {
-	if at, ok := t.at[name]; ok {
-		return at
+// get is when name was set.
+func (t *times) get(name string) (time.Time, bool) {
+	e, ok := t.items[hashed(name)]
+	if !ok {
+		return time.Time{}, false
 	}
-	t.set(name, now)
-	return now
+	return e.Value.(moment).at, true
 }
 
-func (t *times) set(name string, now time.Time) {
-	if e, ok := t.place[name]; ok {
+func (t *times) set(name string, now time.Time) { t.put(hashed(name), now) }
+
+func (t *times) put(name [16]byte, now time.Time) {
+	if e, ok := t.items[name]; ok {
+		e.Value = moment{name, now}
 		t.order.MoveToBack(e)
-	} else {
-		t.place[name] = t.order.PushBack(name)
+		return
 	}
-	t.at[name] = now
+	t.items[name] = t.order.PushBack(moment{name, now})
 	if t.order.Len() > maxTimes {
-		oldest := t.order.Remove(t.order.Front()).(string)
-		delete(t.at, oldest)
-		delete(t.place, oldest)
+		delete(t.items, t.order.Remove(t.order.Front()).(moment).name)
 	}
 }

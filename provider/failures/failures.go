@@ -12,7 +12,6 @@ package failures
 
 import (
 	"hash/maphash"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -70,8 +69,9 @@ type Mount struct {
 	request.Request
 }
 
-// Failure is what a Mount is answered with. Text is what the driver gets.
-type Failure struct{ Code, Reason, Text string }
+// Failure is what a Mount is answered with. Text is what the driver gets, Cause
+// the same without what differs from one try to the next.
+type Failure struct{ Code, Reason, Text, Cause string }
 
 // Watch is told how every Mount ended. It is safe for concurrent use, and a nil
 // Watch watches nothing.
@@ -132,7 +132,7 @@ func (w *Watch) Failed(m Mount, f Failure) {
 		v.failingSince = now
 	}
 	v.failures++
-	more, tell := v.tell(maphash.String(w.seed, sameCause(f.Text)), now)
+	more, tell := v.tell(maphash.String(w.seed, f.Cause), now)
 	v.told = v.told || tell
 	served, since := v.served, v.failingSince
 	w.mu.Unlock()
@@ -266,13 +266,6 @@ func (v *volume) tell(text uint64, now time.Time) (more int, yes bool) {
 	}
 	return 0, false
 }
-
-// changing are the parts of a failure's text that differ from one Mount to the
-// next though the cause is the same: durations, counts, and what a cloud calls
-// its request.
-var changing = regexp.MustCompile(`\(request [^)]*\)|\b[0-9]+ times\b|\b([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`)
-
-func sameCause(text string) string { return changing.ReplaceAllString(text, "#") }
 
 // count counts a failure, under "other" where too many classes have failed.
 func (w *Watch) count(m Mount, reason string) {

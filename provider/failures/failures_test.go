@@ -2,6 +2,7 @@ package failures
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/auth/fault"
 	"github.com/coffre-csi/coffre/provider/request"
 )
 
@@ -76,7 +78,7 @@ func of(pod, class string) Mount {
 }
 
 func denied(text string) Failure {
-	return Failure{Code: "PermissionDenied", Reason: "denied", Text: text}
+	return Failure{Code: "PermissionDenied", Reason: "denied", Text: text, Cause: text}
 }
 
 var mysql = of("api-1", "mysql")
@@ -113,15 +115,16 @@ func TestAnotherCauseIsLoggedAtOnceAndAnotherPodOrClassIsAnother(t *testing.T) {
 }
 
 func TestTextsThatDifferInTimesAndRequestsAreOneCause(t *testing.T) {
-	for _, texts := range [][2]string{
-		{"paris: is not asked: it did not answer 5 times in a row (last: down); a probe goes out in 3s", "paris: is not asked: it did not answer 12 times in a row (last: down); a probe goes out in 1m0s"},
-		{"denied (request 11f9fabc-aa)", "denied (request 3b0c)"},
-		{"x 7b5ee8a4-6e1c-4f0e-9a9b-9d3f0a0b1c2d y", "x 0b5ee8a4-6e1c-4f0e-9a9b-9d3f0a0b1c2d y"},
-		{"no answer within 1.5s", "no answer within 250ms"},
+	for _, details := range [][2]fault.Detail{
+		{{Tries: 5, Next: 3 * time.Second}, {Tries: 12, Next: time.Minute}},
+		{{Request: "11f9fabc-aa"}, {Request: "3b0c"}},
 	} {
 		w := newWorld(t)
-		w.Failed(mysql, denied(texts[0]))
-		w.Failed(mysql, denied(texts[1]))
+		for _, d := range details {
+			one := &fault.Error{Reason: fault.Denied, Store: "paris", Text: "access denied", Detail: d}
+			err := fmt.Errorf("objects[0]: %w", errors.Join(one, errors.New("and more")))
+			w.Failed(mysql, Failure{Code: "PermissionDenied", Reason: "denied", Text: err.Error(), Cause: fault.Same(err)})
+		}
 		w.says(t, "mount failed")
 	}
 	w := newWorld(t)

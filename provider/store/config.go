@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/coffre-csi/coffre/auth"
@@ -23,6 +24,9 @@ type Config struct {
 	Name   string // as errors, metrics and audit lines show it
 	Kind   string
 	Inline bool // written by the pod's author: nothing in it is the platform's word
+	// Dialect is whose classes an inline store was written in; "" for the
+	// platform's stores.
+	Dialect string
 
 	Namespaces []string // globs; who may use it. Inline stores have none: their pod may
 	// ProviderIdentity: the store is read as the node's provider, not as the
@@ -37,23 +41,48 @@ type Config struct {
 	// a burst of a second's worth; 0 for as many as the store takes.
 	RateLimit int
 
+	// Paced says that the platform chose Refresh for all classes of a dialect:
+	// then a republish does not ask the store anew by itself.
+	Paced bool
+
 	// Settings are the kind's own fields: what its Kind.Settings made, decoded
 	// and checked.
 	Settings Settings
+	// Policy is the platform's word on it: the dialect's for an inline store,
+	// the store's own otherwise. Nil is none.
+	Policy *Policy
 
 	// Digest tells configurations apart, in memory only: stores of one name
 	// before and after an edit share no cached value.
 	Digest string
+	// Bytes is what the configuration keeps in memory.
+	Bytes int64
 }
 
 // Settings are the fields that only one kind of store has. The type is a
 // pointer to a struct whose fields carry yaml tags.
 type Settings interface {
-	// Check says what is wrong with the fields together, one error a field,
-	// each text beginning with the field's name. inline is true for a store
-	// that a SecretProviderClass wrote: it may not name the node's files, nor
-	// the provider's identity.
-	Check(inline bool) []error
+	// Check says what is wrong with the fields together. inline is true for a
+	// store that a SecretProviderClass wrote: it may not name the node's files,
+	// nor the provider's identity.
+	Check(inline bool) []Mistake
+}
+
+// Mistake is what is wrong with one field of a store.
+type Mistake struct {
+	Field string // below the store: "region", "failoverRegions[1]"
+	Text  string // of a sentence whose subject is the field
+}
+
+// Error is the mistake as one line.
+func (m Mistake) Error() string { return m.Field + ": " + m.Text }
+
+// Mistakes gathers them.
+type Mistakes []Mistake
+
+// Add notes one.
+func (ms *Mistakes) Add(field, format string, args ...any) {
+	*ms = append(*ms, Mistake{field, fmt.Sprintf(format, args...)})
 }
 
 // Patient settings have a default timeout of their own, where the kind's
@@ -77,4 +106,7 @@ type Kind struct {
 	// Open makes a Store that reads as id. It does no I/O beyond what finding
 	// out the principal needs; the cache calls it on every Mount.
 	Open func(ctx context.Context, c Config, id auth.Identity) (Store, error)
+	// Close lets go of the connections that the kind keeps; nil where it keeps
+	// none. Nothing is opened after it.
+	Close func()
 }

@@ -51,10 +51,12 @@ type common struct {
 	MaxStale   time.Duration `yaml:"maxStale"`
 	Timeout    time.Duration `yaml:"timeout"`
 	RateLimit  int           `yaml:"rateLimit"`
+
+	AllowedRegions []string `yaml:"allowedRegions"`
 }
 
-// maxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
-const maxTimeout = 90 * time.Second
+// MaxTimeout keeps one Fetch well inside kubelet's two minutes for a mount.
+const MaxTimeout = 90 * time.Second
 
 // Kinds are the kinds of store that a configuration may name.
 type Kinds []Kind
@@ -77,27 +79,48 @@ func (ks Kinds) names() []string {
 
 var storeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
-// ParseStores reads the platform's configuration: a mapping `stores` of name
-// to store. All mistakes are reported, as strict.Errors; a store that has one
-// is nil.
-func (ks Kinds) ParseStores(text string) (map[string]*Config, error) {
+// Close lets go of what the kinds keep.
+func (ks Kinds) Close() {
+	for _, k := range ks {
+		if k.Close != nil {
+			k.Close()
+		}
+	}
+}
+
+// Configuration is the platform's file, read.
+type Configuration struct {
+	Stores   map[string]*Config // nil for one that has a mistake
+	Dialects map[string]*Policy
+}
+
+// Parse reads the platform's configuration: a mapping `stores` of name to
+// store, and a mapping `dialects` of name to policy. All mistakes are reported,
+// as strict.Errors; a store that has one is nil.
+func (c Catalog) Parse(text string) (Configuration, error) {
+	out := Configuration{Stores: map[string]*Config{}, Dialects: map[string]*Policy{}}
 	root, err := strict.Parse(text, "")
 	if err != nil {
-		return nil, strict.Errors{err.(strict.Error)}
+		return out, strict.Errors{err.(strict.Error)}
 	}
-	configs := map[string]*Config{}
 	if root == nil {
-		return configs, nil
+		return out, nil
 	}
+
 	var d strict.Decoder
 	var file struct {
-		Stores mapping `yaml:"stores"`
+		Stores   mapping `yaml:"stores"`
+		Dialects mapping `yaml:"dialects"`
 	}
 	d.Decode(root, "", &file)
 	if file.Stores.Node != nil {
-		configs = ks.DecodeStores(&d, file.Stores.Node)
+		out.Stores = c.Kinds.DecodeStores(&d, file.Stores.Node)
 	}
-	return configs, d.Errors.OrNil()
+	if file.Dialects.Node != nil {
+		out.Dialects = c.DecodeDialects(&d, file.Dialects.Node)
+	}
+
+	return out, d.Errors.OrNil()
 }
 
 // DecodeStores reads the mapping of name to store, wherever it stands.
@@ -159,7 +182,7 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 		return nil
 	}
 	settings := kind.Settings()
-	c := common{Refresh: Refresh(DefaultRefresh), Timeout: defaultTimeout(settings)}
+	c := common{Timeout: defaultTimeout(settings)}
 	before := len(d.Errors)
 	d.Decode(n, at, &c, settings)
 	bad := func(field, format string, args ...any) {
@@ -170,13 +193,17 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 	default:
 		bad("identity", "%.40q is neither pod nor provider", c.Identity)
 	}
-	if c.Timeout < time.Second || c.Timeout > maxTimeout {
-		bad("timeout", "must be from 1s to %s", maxTimeout)
+	if c.Timeout < time.Second || c.Timeout > MaxTimeout {
+		bad("timeout", "must be from 1s to %s", MaxTimeout)
 	}
 	if c.RateLimit < 0 {
 		bad("rateLimit", "must be a number of requests a second")
 	}
+	checkGlobs(bad, "allowedRegions", c.AllowedRegions)
 	if inline {
+		if c.AllowedRegions != nil {
+			bad("allowedRegions", "cannot stand in an inline store: which regions may be used is the platform's word")
+		}
 		if c.Namespaces != nil {
 			bad("namespaces", "cannot stand in an inline store: it belongs to the pod that mounts it")
 		}
@@ -187,33 +214,44 @@ func (ks Kinds) decode(d *strict.Decoder, n *yaml.Node, at, name string, inline 
 		if len(c.Namespaces) == 0 {
 			bad("namespaces", `is missing: name the namespaces that may use the store; ["*"] is all of them`)
 		}
-		for i, glob := range c.Namespaces {
-			if _, err := path.Match(glob, ""); err != nil || glob == "" {
-				bad(fmt.Sprintf("namespaces[%d]", i), "%.60q is no pattern of a namespace", glob)
-			}
-		}
+		checkGlobs(bad, "namespaces", c.Namespaces)
 	}
-	for _, err := range settings.Check(inline) {
-		d.Add(n, at, "%s", err)
-		last := &d.Errors[len(d.Errors)-1]
-		if field, text, ok := strings.Cut(err.Error(), ": "); ok && !strings.Contains(field, " ") {
-			last.Path, last.Text = strict.Join(at, field), text
-		}
+	for _, m := range settings.Check(inline) {
+		bad(m.Field, "%s", m.Text)
 	}
 	if len(d.Errors) > before {
 		return nil
 	}
-	return &Config{
+	fingerprint, bytes := digest(name, kind.Name, c, settings)
+	config := &Config{
 		Name: name, Kind: kind.Name, Inline: inline,
 		Namespaces: c.Namespaces, ProviderIdentity: c.Identity == "provider",
 		Prefix: c.Prefix, Refresh: time.Duration(c.Refresh), MaxStale: c.MaxStale, Timeout: c.Timeout, RateLimit: c.RateLimit,
-		Settings: settings, Digest: digest(name, kind.Name, c, settings),
+		Settings: settings, Digest: fingerprint, Bytes: bytes,
+	}
+	if inline {
+		config.Dialect = OwnDialect
+	} else {
+		config.Refresh = cmp.Or(config.Refresh, DefaultRefresh)
+		config.Policy = &Policy{field: at, AllowedRegions: c.AllowedRegions}
+	}
+
+	return config
+}
+
+// checkGlobs refuses what is no pattern.
+func checkGlobs(bad func(field, format string, args ...any), field string, globs []string) {
+	for i, glob := range globs {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			bad(fmt.Sprintf("%s[%d]", field, i), "%.60q is no pattern", glob)
+		}
 	}
 }
 
-// InlineOptions are the common fields of an inline store that is not written
-// as one. What is zero has its default.
+// InlineOptions are what a SecretProviderClass of another provider says beside
+// its settings. What is zero has its default.
 type InlineOptions struct {
+	Dialect string // required
 	Prefix  string
 	Refresh time.Duration
 	Timeout time.Duration
@@ -221,29 +259,36 @@ type InlineOptions struct {
 
 // NewInline makes the store of a SecretProviderClass whose own syntax says what
 // an inline store would say. Its settings are checked as an inline store's are.
-func NewInline(kind, name string, settings Settings, o InlineOptions) (*Config, []error) {
-	if errs := settings.Check(true); len(errs) > 0 {
-		return nil, errs
+func NewInline(kind, name string, settings Settings, o InlineOptions) (*Config, []Mistake) {
+	if mistakes := settings.Check(true); len(mistakes) > 0 {
+		return nil, mistakes
 	}
+
 	c := &Config{
-		Name: name, Kind: kind, Inline: true, Prefix: o.Prefix,
-		Refresh: cmp.Or(o.Refresh, DefaultRefresh), Timeout: cmp.Or(o.Timeout, defaultTimeout(settings)),
+		Name: name, Kind: kind, Inline: true, Dialect: o.Dialect, Prefix: o.Prefix,
+		Refresh: o.Refresh, Timeout: cmp.Or(o.Timeout, defaultTimeout(settings)),
 		Settings: settings,
 	}
-	c.Digest = digest(name, kind, common{Prefix: o.Prefix}, settings)
+	c.Digest, c.Bytes = digest(name, kind, common{Prefix: o.Prefix}, settings)
+
 	return c, nil
 }
 
 // digest covers what decides which value a name has; who may ask and how fresh
 // it must be may change without losing what is cached.
-func digest(name, kind string, c common, settings Settings) string {
-	text, err := yaml.Marshal(settings)
+//
+// It also says how many bytes the configuration keeps alive.
+func digest(name, kind string, c common, settings Settings) (text string, bytes int64) {
+	written, err := yaml.Marshal(settings)
 	if err != nil {
 		panic("store: settings of " + kind + " cannot be written: " + err.Error())
 	}
+
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %s", name, kind, c.Identity, c.Prefix, text)
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	fmt.Fprintf(h, "%q %q %q %q %s", name, kind, c.Identity, c.Prefix, written)
+	const overhead = 512
+
+	return hex.EncodeToString(h.Sum(nil)[:16]), int64(len(written)+len(c.Prefix)) + overhead
 }
 
 func scalarField(n *yaml.Node, key string) string {

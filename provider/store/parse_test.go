@@ -19,9 +19,9 @@ type toySettings struct {
 	Region string `yaml:"region,omitempty"`
 }
 
-func (s *toySettings) Check(inline bool) []error {
+func (s *toySettings) Check(inline bool) []Mistake {
 	if s.Region == "nowhere" {
-		return []error{errors.New("region: is nowhere")}
+		return []Mistake{{"region", "is nowhere"}}
 	}
 	return nil
 }
@@ -50,7 +50,8 @@ stores:
 
 func TestStoresAreReadWithTheirDefaults(t *testing.T) {
 	n := 0
-	configs, err := toyKinds(&n).ParseStores(good)
+	file, err := Catalog{Kinds: toyKinds(&n)}.Parse(good)
+	configs := file.Stores
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestBrokenConfigurationSaysWhatIsWrongWhere(t *testing.T) {
 		"stores: {a: null}":        `stores.a: is empty`,
 		"stores:\n  a: {kind: toy": `is not YAML`,
 	} {
-		_, err := toyKinds(&n).ParseStores(text)
+		_, err := Catalog{Kinds: toyKinds(&n)}.Parse(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n got %v\nwant %s", text, err, want)
 		}
@@ -114,13 +115,13 @@ func TestInlineStoreHasNothingOfThePlatforms(t *testing.T) {
 
 func open(t *testing.T, s *Set, name, namespace string) error {
 	t.Helper()
-	_, _, err := s.Open(context.Background(), Selector{Name: name}, auth.Identity{Namespace: namespace, ServiceAccount: "api"})
+	_, err := s.Open(context.Background(), Selector{Name: name}, auth.Identity{Namespace: namespace, ServiceAccount: "api"})
 	return err
 }
 
 func TestNamespaceIsCheckedBeforeAStoreIsOpened(t *testing.T) {
 	n := 0
-	s := NewSet(toyKinds(&n))
+	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	if err := s.Load(good); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func TestNamespaceIsCheckedBeforeAStoreIsOpened(t *testing.T) {
 
 func TestUnknownStoreNamesOnlyWhatTheNamespaceMayUse(t *testing.T) {
 	n := 0
-	s := NewSet(toyKinds(&n))
+	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	if err := s.Load(good); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +178,7 @@ func TestConfigurationIsReloadedThroughASymlinkSwapAndABrokenEditKeepsTheLastGoo
 		t.Fatal(err)
 	}
 	n := 0
-	s := NewSet(toyKinds(&n))
+	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	reports := make(chan error)
 	go func() {
 		if err := s.Watch(t.Context(), filepath.Join(dir, "stores.yaml"), time.Millisecond, func(err error) { reports <- err }); err != nil {
@@ -209,7 +210,7 @@ func TestConfigurationIsReloadedThroughASymlinkSwapAndABrokenEditKeepsTheLastGoo
 
 func TestOneBrokenStoreAtStartLeavesTheOthersUsable(t *testing.T) {
 	n := 0
-	s := NewSet(toyKinds(&n))
+	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	if err := s.LoadUsable(good + "  broken: {kind: toy}\n"); err == nil {
 		t.Error("the mistake is not reported")
 	}

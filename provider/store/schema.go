@@ -35,6 +35,21 @@ func (ks Kinds) Schema() map[string]any {
 	}
 }
 
+// DialectSchema is the JSON Schema of the chart's value dialects: what a policy
+// may say, and beside it whether the dialect is served.
+func (c Catalog) DialectSchema() map[string]any {
+	dialects := object{}
+	for _, p := range c.Dialects {
+		fields := object{"enabled": object{"type": "boolean"}}
+		schemaFields(fields, reflect.TypeFor[policyFields]())
+		if p.Settings != nil {
+			schemaFields(fields, reflect.TypeOf(p.Settings()).Elem())
+		}
+		dialects[p.Name] = object{"type": "object", "properties": fields, "additionalProperties": false}
+	}
+	return object{"type": "object", "properties": dialects, "additionalProperties": false}
+}
+
 type object = map[string]any
 
 func schemaFields(into object, t reflect.Type) {

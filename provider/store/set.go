@@ -20,74 +20,91 @@ type Selector struct {
 	Inline *Config
 }
 
-// Set is the stores that there are now. Its configuration is replaced whole;
-// a Mount sees one or the other.
+// Set is the stores that there are now, and what the platform lets classes of
+// other providers do. Its configuration is replaced whole; a Mount sees one or
+// the other.
 type Set struct {
-	kinds   Kinds
-	configs atomic.Pointer[map[string]*Config]
+	catalog Catalog
+	current atomic.Pointer[Configuration]
 }
 
-// NewSet makes a set of kinds with no store configured.
-func NewSet(kinds Kinds) *Set {
-	s := &Set{kinds: kinds}
-	s.configs.Store(&map[string]*Config{})
+// NewSet makes a set of what the catalog lists, with nothing configured.
+func NewSet(catalog Catalog) *Set {
+	s := &Set{catalog: catalog}
+	s.current.Store(&Configuration{})
 	return s
 }
 
 // Load replaces the configuration with the one that text describes, or keeps
 // it and says what is wrong.
 func (s *Set) Load(text string) error {
-	configs, err := s.kinds.ParseStores(text)
+	c, err := s.catalog.Parse(text)
 	if err != nil {
 		return err
 	}
-	s.configs.Store(&configs)
+	s.current.Store(&c)
 	return nil
 }
 
 // LoadUsable replaces the configuration with the stores of text that can be
 // used, and says what is wrong with the others: at start there is no last good
 // configuration, and one team's mistake must not keep a node's other pods from
-// starting.
+// starting. A policy with a mistake allows nothing.
 func (s *Set) LoadUsable(text string) error {
-	configs, err := s.kinds.ParseStores(text)
-	maps.DeleteFunc(configs, func(_ string, c *Config) bool { return c == nil })
-	s.configs.Store(&configs)
+	c, err := s.catalog.Parse(text)
+	maps.DeleteFunc(c.Stores, func(_ string, c *Config) bool { return c == nil })
+	s.current.Store(&c)
 	return err
 }
 
 // Len is the number of configured stores.
-func (s *Set) Len() int { return len(*s.configs.Load()) }
+func (s *Set) Len() int { return len(s.current.Load().Stores) }
 
 // Open opens a store for an identity. Whether the identity's namespace may use
-// it is checked before anything else is done with it.
-func (s *Set) Open(ctx context.Context, sel Selector, id auth.Identity) (Config, Store, error) {
-	c := sel.Inline
-	if c == nil {
-		configs := *s.configs.Load()
-		c = configs[sel.Name]
-		if c == nil {
-			return Config{Name: sel.Name}, nil, &Error{Reason: Precondition, Store: sel.Name, Text: unknownStore(sel.Name, id.Namespace, configs)}
-		}
-		if !c.allows(id.Namespace) {
-			return *c, nil, &Error{Reason: Denied, Store: sel.Name, Text: fmt.Sprintf("namespace %q may not use this store; the platform lists who may in the store's namespaces", id.Namespace)}
-		}
+// it is checked before anything else is done with it. Where it fails, the
+// Opened says which store that was, as far as it is known.
+func (s *Set) Open(ctx context.Context, sel Selector, id auth.Identity) (*Opened, error) {
+	now := s.current.Load()
+	c, err := now.config(sel, id)
+	if err != nil {
+		return &Opened{Config: Config{Name: sel.Name}}, err
 	}
-	kind, ok := s.kinds.find(c.Kind)
+
+	kind, ok := s.catalog.Kinds.find(c.Kind)
 	if !ok {
-		return *c, nil, &Error{Reason: Invalid, Store: c.Name, Text: fmt.Sprintf("%q is no kind of store", c.Kind)}
+		return &Opened{Config: c}, &Error{Reason: Invalid, Store: c.Name, Text: fmt.Sprintf("%q is no kind of store", c.Kind)}
 	}
-	opened, err := kind.Open(ctx, *c, id)
-	return *c, opened, err
+	opened, openErr := kind.Open(ctx, c, id)
+
+	return &Opened{Config: c, Store: opened}, openErr
+}
+
+// config is the store that is meant, as the platform lets this identity use it.
+func (now *Configuration) config(sel Selector, id auth.Identity) (Config, error) {
+	if sel.Inline != nil {
+		return now.Dialects[sel.Inline.Dialect].govern(*sel.Inline), nil
+	}
+
+	c := now.Stores[sel.Name]
+	if c == nil {
+		return Config{}, &Error{Reason: Precondition, Store: sel.Name, Text: unknownStore(sel.Name, id.Namespace, now.Stores)}
+	}
+	if !c.allows(id.Namespace) {
+		return Config{}, &Error{Reason: Denied, Store: sel.Name, Text: fmt.Sprintf("namespace %q may not use this store; the platform lists who may in the store's namespaces", id.Namespace)}
+	}
+
+	return *c, nil
 }
 
 func (c *Config) allows(namespace string) bool {
-	for _, glob := range c.Namespaces {
-		if ok, _ := path.Match(glob, namespace); ok {
-			return true
-		}
-	}
-	return false
+	return matchesAny(c.Namespaces, namespace)
+}
+
+func matchesAny(globs []string, name string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		ok, _ := path.Match(glob, name)
+		return ok
+	})
 }
 
 // unknownStore names only stores that the namespace may use: the others are

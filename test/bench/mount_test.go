@@ -39,7 +39,7 @@ func (memory) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, error)
 
 type noSettings struct{}
 
-func (*noSettings) Check(bool) []error { return nil }
+func (*noSettings) Check(bool) []store.Mistake { return nil }
 
 // inProcess serves the store in memory on a socket, with everything that a
 // provider process has around it, and gives the driver's side of it.
@@ -47,7 +47,7 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 	klog.SetLogger(logr.Discard())
 	kinds := store.Kinds{{Name: "memory", Settings: func() store.Settings { return &noSettings{} },
 		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
-	set := store.NewSet(kinds)
+	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {memory: {kind: memory, namespaces: ["*"], refresh: 1h}}`); err != nil {
 		b.Fatal(err)
 	}
@@ -56,12 +56,12 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 	secrets := cache.New(set, opts)
 	ctx, cancel := context.WithCancel(context.Background())
 	b.Cleanup(cancel)
-	go secrets.Run(ctx, nil)
+	go secrets.Run(ctx)
 	socket, err := provider.Listen(b.TempDir(), "coffre")
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre"),
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node"),
 		Failures: failures.New(failures.Options{Metrics: metrics})}
 	g := provider.NewServer(provider.NewService(p, "bench", time.Minute, metrics))
 	go g.Serve(socket)

@@ -129,15 +129,15 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 		}
 		sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: c})
 		kinds := store.Kinds(awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}))
-		set := store.NewSet(kinds)
+		set := store.NewSet(store.Catalog{Kinds: kinds})
 		if err := set.Load(fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)); err != nil {
 			t.Fatal(err)
 		}
 		secrets := cache.New(set, cache.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { secrets.Run(ctx, nil) })
-		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}, "bench", time.Minute, provider.NewMetrics("bench"))
+		running.Go(func() { secrets.Run(ctx) })
+		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node")}, "bench", time.Minute, provider.NewMetrics("bench"))
 
 		type issued struct {
 			token string

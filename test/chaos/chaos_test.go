@@ -28,8 +28,6 @@ import (
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
-	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/test/node"
 )
@@ -120,7 +118,6 @@ type world struct {
 	conn     *grpc.ClientConn
 	client   pb.CSIDriverProviderClient
 	cache    *cache.Cache
-	vault    *cache.Vault
 	observed *observer
 	counts   map[string]int
 }
@@ -282,9 +279,6 @@ func (w *world) step(i int) {
 		w.counts["restart"]++
 		w.say("the provider is killed, its cache kept: %v", kept)
 	}
-	if err := w.cache.Save(w.vault); err != nil { // as Run does
-		w.t.Error(err)
-	}
 }
 
 // shift moves the model's past with a clock that goes back: what happened,
@@ -304,18 +298,20 @@ func (w *world) shift(back time.Duration) {
 }
 
 func (w *world) start(restore bool) {
-	vault, err := cache.OpenVault(w.dir + "/vault")
-	if err != nil {
-		w.t.Fatal(err)
+	if !restore {
+		_ = os.RemoveAll(w.dir + "/kept")
 	}
-	set := store.NewSet(w.back.kinds())
+	journal, err := cache.OpenJournal(w.dir + "/kept")
+	if err != nil {
+		w.t.Fatalf("no journal: %v", err)
+	}
+	set := store.NewSet(store.Catalog{Kinds: w.back.kinds()})
 	if err := set.Load(w.back.stores()); err != nil {
 		w.t.Fatal(err)
 	}
-	w.vault = vault
-	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1})
+	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1, Journal: journal})
 	if restore {
-		if _, err := w.cache.Restore(vault); err != nil {
+		if _, err := w.cache.Restore(); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -323,7 +319,7 @@ func (w *world) start(restore bool) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{}, Secrets: w.cache, Audit: func(request.Request, []plan.Answer) {}}
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{}, Secrets: w.cache}
 	w.server = provider.NewServer(provider.NewService(p, "chaos", 30*time.Second, w.observed))
 	go w.server.Serve(socket)
 	if w.conn, err = grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost")); err != nil {

@@ -29,7 +29,7 @@ func TestNoStepBreaksAPromise(t *testing.T) {
 
 type noSettings struct{}
 
-func (*noSettings) Check(bool) []error { return nil }
+func (*noSettings) Check(bool) []store.Mistake { return nil }
 
 func (l *local) kinds() store.Kinds {
 	return store.Kinds{{Name: "local", Settings: func() store.Settings { return &noSettings{} },

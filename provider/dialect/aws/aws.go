@@ -134,14 +134,14 @@ func (r *reader) common() {
 // stores makes the two stores that the objects may stand in, one of each kind,
 // shared by all objects so that each is opened once a Mount.
 func (r *reader) stores(s awsstore.Settings) {
-	var errs []error
-	r.secrets, errs = awsstore.Inline(awsstore.SecretsManager, "secretsmanager", s, 0)
-	if errs == nil {
-		r.parameters, errs = awsstore.Inline(awsstore.ParameterStore, "ssmparameter", s, 0)
+	var mistakes []store.Mistake
+	o := store.InlineOptions{Dialect: Name}
+	r.secrets, mistakes = awsstore.Inline(awsstore.SecretsManager, secretsManager, s, o)
+	if mistakes == nil {
+		r.parameters, mistakes = awsstore.Inline(awsstore.ParameterStore, ssmParameter, s, o)
 	}
-	for _, err := range errs {
-		setting, text, _ := strings.Cut(err.Error(), ": ")
-		r.bad(parameterOf(setting), "%s", text)
+	for _, m := range mistakes {
+		r.bad(parameterOf(m.Field), "%s", m.Text)
 	}
 }
 

@@ -73,10 +73,10 @@ func regional(query *plan.QueryError, region *awsstore.RegionError, parameter bo
 
 // selected is a parameter as AWS names it, with its version or label.
 func selected(ref store.Ref) string {
-	if which := ref.Version + ref.Label; which != "" {
-		return ref.Name + ":" + which
+	if ref.Version == "" {
+		return ref.Name
 	}
-	return ref.Name
+	return ref.Name + ":" + strings.TrimPrefix(ref.Version, "stage:")
 }
 
 // split is the single errors of a mount.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
+	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 )
 
 // plan turns a checked entry into its objects: the document, and one for each
@@ -63,11 +64,8 @@ func (d *descriptor) query(r *reader, field string) plan.Query {
 	}
 	q := plan.Query{
 		Field: field, Store: store.Selector{Inline: config}, Optional: d.Optional, Force: r.force,
-		Ref:     store.Ref{Name: d.ObjectName, Version: d.ObjectVersion, Label: d.ObjectVersionLabel},
+		Ref:     d.ref(),
 		Refresh: r.refresh.Duration(),
-	}
-	if f := d.FailoverObject; f.ObjectName != "" {
-		q.Ref.Failover = store.Alternate{Name: f.ObjectName, Version: f.ObjectVersion, Label: f.ObjectVersionLabel}
 	}
 	if d.Refresh != "" {
 		var own store.Refresh
@@ -89,6 +87,18 @@ func (d *descriptor) query(r *reader, field string) plan.Query {
 		q.Volume = r.req.Class + "\x00" + r.req.TargetPath
 	}
 	return q
+}
+
+// ref is the secret that the entry names, with what the other region calls it.
+func (d *descriptor) ref() store.Ref {
+	ref := store.Ref{Name: d.ObjectName}
+	var extra awsstore.Extra
+	ref.Version, extra = awsstore.Version(d.ObjectVersion, d.ObjectVersionLabel)
+	if f := d.FailoverObject; f.ObjectName != "" {
+		extra.Failover = awsstore.Alternate{Name: f.ObjectName, Version: f.ObjectVersion, Stage: f.ObjectVersionLabel}
+	}
+	ref.Extra = extra.String()
+	return ref
 }
 
 // names finds entries that cannot stand beside each other.

@@ -20,7 +20,7 @@ type toySettings struct {
 	Region string `yaml:"region"`
 }
 
-func (*toySettings) Check(bool) []error { return nil }
+func (*toySettings) Check(bool) []store.Mistake { return nil }
 
 var dialect = Dialect{Kinds: store.Kinds{{Name: "toy", Settings: func() store.Settings { return &toySettings{} },
 	Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return nil, nil }}}}

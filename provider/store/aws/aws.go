@@ -12,7 +12,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -24,8 +24,12 @@ import (
 
 	"github.com/coffre-csi/coffre/auth"
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/auth/peer"
+	"github.com/coffre-csi/coffre/auth/pool"
 	"github.com/coffre-csi/coffre/provider/pace"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/store/ask"
 )
 
 // The kinds of store in this package.
@@ -63,17 +67,20 @@ func Kinds(o Options) []store.Kind {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	cloud := &cloud{opts: o, clients: map[place]*clients{}, pacers: map[pacerKey]*pace.Pacer{}, noBatch: map[noBatchKey]time.Time{}}
+	cloud := &cloud{
+		opts: o, pacers: map[pacerKey]*pace.Pacer{}, noBatch: map[noBatchKey]time.Time{},
+		clients: pool.New[endpoint, *clients](pool.Options[*clients]{Now: o.Now}),
+	}
 	return []store.Kind{
-		{Name: SecretsManager, Settings: newSettings, Open: func(ctx context.Context, c store.Config, id auth.Identity) (store.Store, error) {
-			s, err := cloud.open(ctx, c, id)
+		{Name: SecretsManager, Settings: newSettings, Close: o.SDK.Close, Open: func(ctx context.Context, c store.Config, id auth.Identity) (store.Store, error) {
+			s, err := cloud.open(ctx, SecretsManager, c, id)
 			if err != nil {
 				return nil, err
 			}
 			return &secretsManager{s}, nil
 		}},
 		{Name: ParameterStore, Settings: newSettings, Open: func(ctx context.Context, c store.Config, id auth.Identity) (store.Store, error) {
-			s, err := cloud.open(ctx, c, id)
+			s, err := cloud.open(ctx, ParameterStore, c, id)
 			if err != nil {
 				return nil, err
 			}
@@ -84,16 +91,16 @@ func Kinds(o Options) []store.Kind {
 
 // cloud is what all stores of a process share.
 type cloud struct {
-	opts Options
+	opts    Options
+	clients *pool.Pool[endpoint, *clients]
 
 	mu      sync.Mutex
-	clients map[place]*clients
 	pacers  map[pacerKey]*pace.Pacer
 	noBatch map[noBatchKey]time.Time // who may not batch, until when
 }
 
-// place is a region, by FIPS endpoints or not.
-type place struct {
+// endpoint is a region, by FIPS hosts or not.
+type endpoint struct {
 	region string
 	fips   bool
 }
@@ -108,35 +115,60 @@ type pacerKey struct{ kind, region, account string }
 // maxPacers bounds what is remembered of regions and accounts.
 const maxPacers = 1024
 
-// at gives the clients of a region. They have no credentials: each call brings
-// those of its identity.
-func (c *cloud) at(p place) (*clients, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if k := c.clients[p]; k != nil {
-		return k, nil
+// at gives the clients of a region, to be released. They have no credentials:
+// each call brings those of its identity.
+func (c *cloud) at(e endpoint) (*clients, func(), error) {
+	return c.clients.Use(e, func() (*clients, error) {
+		cfg, err := c.opts.SDK.Config()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Region = e.region
+		// Attempts are package ask's.
+		cfg.Retryer = func() sdk.Retryer { return sdk.NopRetryer{} }
+
+		return &clients{
+			secrets: secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
+				if e.fips {
+					o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
+				}
+			}),
+			parameters: ssm.NewFromConfig(cfg, func(o *ssm.Options) {
+				if e.fips {
+					o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
+				}
+			}),
+		}, nil
+	})
+}
+
+// ahead opens the connection to a region's host while somebody signs in.
+func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) {
+	var u url.URL
+	if kind == SecretsManager {
+		o := k.secrets.Options()
+		at, err := o.EndpointResolverV2.ResolveEndpoint(ctx, secretsmanager.EndpointParameters{
+			Region: sdk.String(e.region), UseFIPS: sdk.Bool(e.fips), UseDualStack: dualStack(o.EndpointOptions.UseDualStackEndpoint), Endpoint: o.BaseEndpoint,
+		})
+		if err != nil {
+			return
+		}
+		u = at.URI
+	} else {
+		o := k.parameters.Options()
+		at, err := o.EndpointResolverV2.ResolveEndpoint(ctx, ssm.EndpointParameters{
+			Region: sdk.String(e.region), UseFIPS: sdk.Bool(e.fips), UseDualStack: dualStack(o.EndpointOptions.UseDualStackEndpoint), Endpoint: o.BaseEndpoint,
+		})
+		if err != nil {
+			return
+		}
+		u = at.URI
 	}
-	cfg, err := c.opts.SDK.Config()
-	if err != nil {
-		return nil, err
-	}
-	cfg.Region = p.region
-	// Attempts are this package's own: see call.
-	cfg.Retryer = func() sdk.Retryer { return sdk.NopRetryer{} }
-	k := &clients{
-		secrets: secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
-			if p.fips {
-				o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
-			}
-		}),
-		parameters: ssm.NewFromConfig(cfg, func(o *ssm.Options) {
-			if p.fips {
-				o.EndpointOptions.UseFIPSEndpoint = sdk.FIPSEndpointStateEnabled
-			}
-		}),
-	}
-	c.clients[p] = k
-	return k, nil
+	c.opts.SDK.Open(&u)
+}
+
+func dualStack(s sdk.DualStackEndpointState) *bool {
+	return sdk.Bool(s == sdk.DualStackEndpointStateEnabled)
 }
 
 func (c *cloud) pacer(key pacerKey) *pace.Pacer {
@@ -160,6 +192,7 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 // session is one store opened for one identity.
 type session struct {
 	cloud   *cloud
+	kind    string
 	config  store.Config
 	login   *awsauth.Session
 	tenant  string // who waits in turn
@@ -169,7 +202,7 @@ type session struct {
 
 // open does no I/O with AWS. It may read the node's region and the annotation
 // of the ServiceAccount, both of which are kept.
-func (c *cloud) open(ctx context.Context, cfg store.Config, id auth.Identity) (*session, error) {
+func (c *cloud) open(ctx context.Context, kind string, cfg store.Config, id auth.Identity) (*session, error) {
 	s, ok := cfg.Settings.(*Settings)
 	if !ok {
 		return nil, store.Errorf(store.Invalid, "has no AWS settings")
@@ -181,7 +214,7 @@ func (c *cloud) open(ctx context.Context, cfg store.Config, id auth.Identity) (*
 		}
 		var err error
 		if region, err = c.opts.Node.Region(ctx, id.Namespace, id.Pod.Name); err != nil {
-			return nil, &store.Error{Reason: store.Precondition, Text: err.Error(), Cause: err}
+			return nil, fault.As(err, err.Error())
 		}
 	}
 	if !validRegion(region) {
@@ -190,158 +223,195 @@ func (c *cloud) open(ctx context.Context, cfg store.Config, id auth.Identity) (*
 	if slices.Contains(s.FailoverRegions, region) {
 		return nil, store.Errorf(store.Invalid, "%s: failover region cannot be the same as the primary region", region)
 	}
-	login := s.login()
-	if cfg.ProviderIdentity {
-		if cfg.Inline {
-			return nil, store.Errorf(store.Denied, "an inline store is never read as the provider")
+	for _, r := range append([]string{region}, s.FailoverRegions...) {
+		if err := cfg.CheckRegion(r); err != nil {
+			return nil, err
 		}
-		login.Method = awsauth.Provider
 	}
-	who, err := c.opts.Broker.Open(ctx, id, login)
+
+	login, err := s.loginAs(cfg, id.Namespace)
 	if err != nil {
-		return nil, loginFailed(err)
+		return nil, err
 	}
+	who, openErr := c.opts.Broker.Open(ctx, id, *login)
+	if openErr != nil {
+		return nil, loginFailed(openErr)
+	}
+
 	return &session{
-		cloud: c, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
+		cloud: c, kind: kind, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
 		regions: append([]string{region}, s.FailoverRegions...),
 	}, nil
+}
+
+// loginAs is the way to sign in that the platform lets the store take.
+func (s *Settings) loginAs(cfg store.Config, namespace string) (*awsauth.Login, *store.Error) {
+	login := s.login()
+	switch {
+	case cfg.ProviderIdentity && cfg.Inline:
+		return nil, store.Errorf(store.Denied, "an inline store is never read as the provider")
+	case cfg.ProviderIdentity:
+		login.Method = awsauth.Provider
+	case login.Method == awsauth.Static:
+		if err := cfg.CheckNodePublishSecret(namespace); err != nil {
+			return nil, err
+		}
+	}
+	return &login, nil
 }
 
 // Principal implements store.Principal.
 func (s *session) Principal() string { return s.login.Principal() }
 
-// read asks one region for some refs. What it returns stands in the order of
-// refs: a secret, or why there is none.
-type read func(ctx context.Context, r *regional, refs []store.Ref) []result
-
-type result struct {
-	secret store.Secret
-	err    *store.Error
+// Endpoint implements store.Endpoint.
+func (s *session) Endpoint() string {
+	at := strings.Join(s.regions, ",")
+	if s.fips {
+		at += " (FIPS)"
+	}
+	return at
 }
+
+// read asks one region for some refs. What it returns stands in the order of
+// refs; told is called for a secret that is there before the others.
+type read func(ctx context.Context, r *regional, refs []store.Ref, told func(int, store.Secret)) []ask.Result
 
 // regional is a session in one of its regions, with credentials.
 type regional struct {
 	*session
-	kind    string
+	ask.Caller
 	region  string
 	clients *clients
-	pacer   *pace.Pacer
-	last    bool // there is no region after this one
 
 	mu          sync.Mutex
 	credentials sdk.Credentials
 }
 
-// fetch reads refs region by region: each only what the ones before it could
-// not give for reasons of their own.
-func (s *session) fetch(ctx context.Context, kind string, refs []store.Ref, ask read) ([]store.Secret, error) {
-	secrets := make([]store.Secret, len(refs))
-	causes := make([][]*store.Error, len(refs))
-	failed := store.Errors{}
-	pending := make([]int, len(refs))
-	for i := range pending {
-		pending[i] = i
-	}
-	var locked []*store.Error // of regions that could not be entered
-	for n, region := range s.regions {
-		asked := make([]store.Ref, len(pending))
-		for k, i := range pending {
-			asked[k] = refIn(refs[i], n, region)
-		}
-		results, whole := s.inRegion(ctx, kind, n, asked, ask)
-		if whole != nil {
-			locked = append(locked, whole)
-			if !whole.Reason.Transient() && len(pending) == len(refs) {
-				return nil, together(locked)
-			}
-			results = slices.Repeat([]result{{err: whole}}, len(asked))
-		}
-		var later []int
-		for k, res := range results {
-			i := pending[k]
-			switch {
-			case res.err == nil:
-				secrets[i] = res.secret
-			case res.err.Reason.Transient():
-				causes[i] = append(causes[i], res.err)
-				later = append(later, i)
-			default:
-				failed[i] = named(together(append(causes[i], res.err)), refs[i])
-			}
-		}
-		if pending = later; len(pending) == 0 || ctx.Err() != nil {
-			break
-		}
-	}
-	if len(locked) == len(s.regions) {
-		return nil, together(locked)
-	}
-	for _, i := range pending {
-		failed[i] = named(together(causes[i]), refs[i])
-	}
-	return secrets, failed.OrNil()
+func (s *session) places() ask.Places {
+	return ask.Places{Names: s.regions, Noun: "regions", Timeout: s.config.Timeout}
 }
 
-// refIn is what a ref is called in the nth region.
-func refIn(ref store.Ref, n int, region string) store.Ref {
-	if n == 0 {
-		return ref
+// fetch reads refs region by region.
+func (s *session) fetch(ctx context.Context, refs []store.Ref, answered func(int, store.Secret), in read) ([]store.Secret, error) {
+	p := s.places()
+	p.In = func(ctx context.Context, n int, refs []store.Ref, told func(int, store.Secret)) ([]ask.Result, *store.Error) {
+		r, leave, err := s.enter(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+
+		asked := make([]store.Ref, len(refs))
+		for i, ref := range refs {
+			asked[i] = refIn(ref, n, r.region)
+		}
+		return in(ctx, r, asked, told), nil
 	}
-	if alt := ref.Failover; alt != (store.Alternate{}) {
-		ref.Name, ref.Version, ref.Label = cmp.Or(alt.Name, ref.Name), alt.Version, alt.Label
-		return ref
-	}
-	// A secret that is replicated has the same ARN but for its region.
-	if parts := strings.SplitN(ref.Name, ":", 6); len(parts) == 6 && parts[0] == "arn" {
-		parts[3] = region
-		ref.Name = strings.Join(parts, ":")
-	}
-	return ref
+	return p.Fetch(ctx, refs, answered)
 }
 
-// Times of one region. Where there is another to go to, waiting is short.
-const (
-	minRegionTime = 3 * time.Second
-	maxRegionTime = 5 * time.Second
-)
-
-func (s *session) regionTime(n int) time.Duration {
-	if n == len(s.regions)-1 {
-		return s.config.Timeout // what is left of the mount's, that is
-	}
-	return min(max(s.config.Timeout/time.Duration(len(s.regions)), minRegionTime), maxRegionTime)
-}
-
-// inRegion asks the nth region; whole is why it could not be asked at all.
-func (s *session) inRegion(ctx context.Context, kind string, n int, refs []store.Ref, ask read) (results []result, whole *store.Error) {
-	if t := s.regionTime(n); t > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t)
-		defer cancel()
-	}
-	r, err := s.enter(ctx, kind, n)
+// list finds secrets in the first region that answers.
+func (s *session) list(ctx context.Context, filter store.Filter, limit int, in func(context.Context, *regional, *store.Finder) *store.Error) ([]store.Ref, error) {
+	var found *store.Finder
+	err := s.places().First(ctx, func(ctx context.Context, n int) (err *store.Error) {
+		if found, err = store.NewFinder(filter, limit); err != nil {
+			return err
+		}
+		r, leave, err := s.enter(ctx, n)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		return in(ctx, r, found)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, r, refs), nil
+	return found.Refs()
 }
 
-// enter gets ready to ask the nth region.
-func (s *session) enter(ctx context.Context, kind string, n int) (*regional, *store.Error) {
-	r := &regional{session: s, kind: kind, region: s.regions[n], last: n == len(s.regions)-1}
+// enter gets ready to ask the nth region; leave gives its clients back.
+func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), _ *store.Error) {
+	r = &regional{session: s, region: s.regions[n]}
+	at := endpoint{r.region, s.fips}
 	var err error
-	if r.clients, err = s.cloud.at(place{r.region, s.fips}); err != nil {
-		return nil, loginFailed(err)
+	if r.clients, leave, err = s.cloud.at(at); err != nil {
+		return nil, nil, loginFailed(err)
 	}
-	r.pacer = s.cloud.pacer(pacerKey{kind, r.region, s.login.Account()})
-	if err := r.log(ctx); err != nil {
-		return nil, err
+
+	r.Caller = ask.Caller{
+		Pacer: s.cloud.pacer(pacerKey{s.kind, r.region, s.login.Account()}), Tenant: s.tenant, Last: n == len(s.regions)-1,
+		Judge: r.judge, Count: r.count,
+		Renew: func(ctx context.Context) error {
+			r.forget()
+			if err := r.signIn(ctx); err != nil {
+				return err
+			}
+			return nil
+		},
 	}
-	return r, nil
+	if !s.login.Ready() {
+		s.cloud.ahead(ctx, s.kind, at, r.clients)
+	}
+	if err := r.signIn(ctx); err != nil {
+		leave()
+		return nil, nil, err
+	}
+
+	return r, leave, nil
 }
 
-// log logs in.
-func (r *regional) log(ctx context.Context) *store.Error {
+// call makes one request until it is answered; nil where that is a good answer.
+func (r *regional) call(ctx context.Context, op string, fn func(context.Context) error) *awsauth.RegionError {
+	throttled, err := r.Do(ctx, op, fn)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ask.ErrNoTurn) {
+		d := &awsauth.RegionError{Region: r.region, Service: serviceOf(r.kind), Op: op, Transient: true, Throttled: throttled}
+		if throttled {
+			d.Code = "ThrottlingException"
+		}
+		return d
+	}
+
+	d := awsauth.Describe(err, r.region, serviceOf(r.kind), op)
+	if d.Code == "" {
+		d.Unreached = peer.Unreached(err)
+	}
+	return d
+}
+
+func (r *regional) judge(err error) ask.Verdict {
+	d := awsauth.Describe(err, r.region, serviceOf(r.kind), "")
+	return ask.Verdict{
+		Throttled: d.Throttled, Transient: d.Transient, Expired: d.Expired(), Code: d.Code,
+		RetryAfter: time.Duration(awsauth.RetryAfter(err)) * time.Second,
+	}
+}
+
+func (r *regional) count(op, answer string) {
+	if m := r.cloud.opts.Metrics; m != nil {
+		m.Requested(r.kind, op, answer)
+	}
+}
+
+func serviceOf(kind string) string {
+	if kind == ParameterStore {
+		return "ssm"
+	}
+	return "secretsmanager"
+}
+
+func (r *regional) forget() {
+	r.mu.Lock()
+	c := r.credentials
+	r.mu.Unlock()
+	r.login.Forget(c)
+}
+
+// signIn gets the credentials.
+func (r *regional) signIn(ctx context.Context) *store.Error {
 	c, err := r.login.Credentials(ctx, r.region)
 	if err != nil {
 		return loginFailed(err)
@@ -359,36 +429,25 @@ func (r *regional) provider() sdk.CredentialsProvider {
 	return sdk.CredentialsProviderFunc(func(context.Context) (sdk.Credentials, error) { return c, nil })
 }
 
-// together is one error of those that every region gave.
-func together(errs []*store.Error) *store.Error {
-	if len(errs) == 0 {
-		return store.Errorf(store.Unavailable, "no region was asked in time")
+// checkName refuses what AWS cannot know: no name, and an ARN of elsewhere.
+func (r *regional) checkName(name, service string) *store.Error {
+	switch {
+	case name == "":
+		return store.Errorf(store.Invalid, "a name is missing")
+	case len(name) > 2048:
+		return store.Errorf(store.Invalid, "the name is longer than any that AWS has")
+	case !strings.HasPrefix(name, "arn:"):
+		return nil
 	}
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	texts := make([]string, len(errs))
-	causes := make([]error, len(errs))
-	// The first region did not answer, or no other would have been asked: what
-	// another says is missing there may well be in the first. But an identity
-	// is the same in every region, and one that is denied in any must not get
-	// the last good value.
-	reason := store.Throttled
-	for i, e := range errs {
-		texts[i], causes[i] = e.Text, e
-		switch {
-		case e.Reason == store.Denied:
-			reason = store.Denied
-		case e.Reason != store.Throttled && reason != store.Denied:
-			reason = store.Unavailable
-		}
-	}
-	return &store.Error{Reason: reason, Text: fmt.Sprintf("none of %d regions gave it: %s", len(errs), strings.Join(texts, "; ")), Cause: errors.Join(causes...)}
-}
 
-// named is err about ref, as it was asked for.
-func named(err *store.Error, ref store.Ref) *store.Error {
-	e := *err
-	e.Ref = ref
-	return &e
+	parts := strings.SplitN(name, ":", 6)
+	switch {
+	case len(parts) < 6 || parts[5] == "":
+		return store.Errorf(store.Invalid, "Invalid ARN format in object name: %s", name)
+	case parts[2] != service:
+		return store.Errorf(store.Invalid, "Invalid service in ARN: %s; a store of kind %s reads %s", parts[2], r.kind, service)
+	case parts[3] != r.region:
+		return store.Errorf(store.Invalid, "ARN region must match region %s: %s", r.region, name)
+	}
+	return nil
 }

@@ -1,11 +1,11 @@
 package aws
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
+	"github.com/coffre-csi/coffre/auth/fault"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -15,32 +15,14 @@ type RegionError = awsauth.RegionError
 
 // loginFailed is an error of auth/aws as one of a store.
 func loginFailed(err error) *store.Error {
-	e := new(awsauth.Error)
-	if !errors.As(err, &e) {
-		return &store.Error{Reason: store.Unavailable, Text: "logging in was not done in time", Cause: err}
-	}
-	reason := store.Unavailable
-	switch e.Reason {
-	case awsauth.Throttled:
-		reason = store.Throttled
-	case awsauth.Denied:
-		reason = store.Denied
-	case awsauth.Invalid:
-		reason = store.Invalid
-	case awsauth.Precondition:
-		reason = store.Precondition
-	}
-	return &store.Error{Reason: reason, Text: e.Text, Cause: err}
+	return fault.As(err, "signing in was not done in time")
 }
 
 // refused is AWS's answer to a request for ref in words; permission is what the
 // request needs, such as secretsmanager:GetSecretValue.
 func (r *regional) refused(d *awsauth.RegionError, ref store.Ref, permission string) *store.Error {
 	reason, text := r.words(d, ref, permission)
-	if d.RequestID != "" {
-		text += " (request " + d.RequestID + ")"
-	}
-	return &store.Error{Reason: reason, Ref: ref, Text: text, Cause: d}
+	return &store.Error{Reason: reason, Object: ref.String(), Text: text, Detail: fault.Detail{Request: d.RequestID}, Cause: d}
 }
 
 func (r *regional) words(d *awsauth.RegionError, ref store.Ref, permission string) (store.Reason, string) {
@@ -48,7 +30,7 @@ func (r *regional) words(d *awsauth.RegionError, ref store.Ref, permission strin
 	switch {
 	case d.Throttled:
 		return store.Throttled, fmt.Sprintf("throttled: %s in %s answers %s", title(r.kind), d.Region, d.Code)
-	case d.Code == "" && d.Status == 0:
+	case d.Code == "" && (d.Status < 300 || d.Status == 0):
 		why := d.Unreached
 		if why == "" {
 			why = "no answer in time"
@@ -79,24 +61,28 @@ func (r *regional) words(d *awsauth.RegionError, ref store.Ref, permission strin
 	case "InvalidParameterException", "ValidationException", "InvalidFilterOption", "InvalidFilterKey", "InvalidFilterValue":
 		return store.Invalid, fmt.Sprintf("%s in %s takes the name, or its version, for no valid one (%s)", title(r.kind), d.Region, d.Code)
 	}
-	if d.Transient || d.Status >= 500 {
+	switch {
+	case d.Transient || d.Status >= 500:
 		return store.Unavailable, fmt.Sprintf("%s in %s failed: %s", title(r.kind), d.Region, answer(d))
+	case d.Refuses():
+		return store.Denied, fmt.Sprintf("%s in %s refused %s: %s", title(r.kind), d.Region, who, answer(d))
 	}
-	return store.Denied, fmt.Sprintf("%s in %s refused %s: %s", title(r.kind), d.Region, who, answer(d))
+	return store.Unavailable, fmt.Sprintf("%s in %s answers %s to %s, which is no refusal that it documents", title(r.kind), d.Region, answer(d), who)
 }
 
 // missing tells a secret that is not there from a version of it that is not.
 // AWS says which in its sentence only.
 func (r *regional) missing(d *awsauth.RegionError, ref store.Ref) (store.Reason, string) {
 	m := d.Message()
+	version, stage := named(ref)
 	switch {
-	case ref.Label != "" && strings.Contains(m, "staging label"):
-		return store.NotFound, fmt.Sprintf("the secret has no version of stage %s in %s", ref.Label, d.Region)
-	case ref.Version != "" && strings.Contains(m, "VersionId"):
-		return store.NotFound, fmt.Sprintf("the secret has no version %s in %s", ref.Version, d.Region)
+	case stage != "" && strings.Contains(m, "staging label"):
+		return store.NotFound, fmt.Sprintf("the secret has no version of stage %s in %s", stage, d.Region)
+	case version != "" && strings.Contains(m, "VersionId"):
+		return store.NotFound, fmt.Sprintf("the secret has no version %s in %s", version, d.Region)
 	case strings.Contains(m, "staging label"):
 		return store.NotFound, fmt.Sprintf("the secret has no value yet in %s", d.Region)
-	case ref.Version != "" || ref.Label != "":
+	case version != "" || stage != "":
 		return store.NotFound, fmt.Sprintf("there is no such secret in %s, or no such version of it", d.Region)
 	}
 	return store.NotFound, fmt.Sprintf("there is no such secret in %s", d.Region)

@@ -24,49 +24,51 @@ func TestEveryRefusalIsOneSentence(t *testing.T) {
 	for _, c := range []struct {
 		kind   string
 		ref    store.Ref
-		f      fault
+		f      fakeFault
 		reason store.Reason
 		want   string
 	}{
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized " + body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized " + body},
 			store.Denied, "s: access denied: " + who + " lacks secretsmanager:GetSecretValue, in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "AccessDeniedException", message: "Access to KMS is not allowed " + body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "AccessDeniedException", message: "Access to KMS is not allowed " + body},
 			store.Denied, "s: access denied: " + who + " lacks kms:Decrypt on the KMS key that encrypts it (in its own policy, or in the key's), in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "DecryptionFailure", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "DecryptionFailure", message: body},
 			store.Denied, "s: access denied: it cannot be decrypted in us-east-1 (DecryptionFailure): " + who + " needs kms:Decrypt on its KMS key, and the key must exist and be enabled (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "ResourceNotFoundException", message: "Secrets Manager can't find the specified secret."},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "Secrets Manager can't find the specified secret."},
 			store.NotFound, "s: there is no such secret in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s", Version: "v9"}, fault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for VersionId: v9"},
+		{SecretsManager, store.Ref{Name: "s", Version: "v9"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for VersionId: v9"},
 			store.NotFound, "s@v9: the secret has no version v9 in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s", Version: "AWSPREVIOUS"}, fault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSPREVIOUS"},
+		{SecretsManager, store.Ref{Name: "s", Version: "AWSPREVIOUS"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSPREVIOUS"},
 			store.NotFound, "s@AWSPREVIOUS: the secret has no version of stage AWSPREVIOUS in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSCURRENT"},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSCURRENT"},
 			store.NotFound, "s: the secret has no value yet in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "InvalidRequestException", message: "You can't perform this operation on the secret because it was marked for deletion."},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "InvalidRequestException", message: "You can't perform this operation on the secret because it was marked for deletion."},
 			store.NotFound, "s: the secret is marked for deletion in us-east-1; restore it, or take it out of the SecretProviderClass (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "InvalidParameterException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "InvalidParameterException", message: body},
 			store.Invalid, "s: Secrets Manager in us-east-1 takes the name, or its version, for no valid one (InvalidParameterException) (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "ThrottlingException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ThrottlingException", message: body},
 			store.Throttled, "s: throttled: Secrets Manager in us-east-1 answers ThrottlingException (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 503, code: "", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 503, code: "", message: body},
 			store.Unavailable, "s: Secrets Manager in us-east-1 failed: "},
-		{SecretsManager, store.Ref{Name: "s"}, fault{broken: true},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{broken: true},
 			store.Unavailable, "s: Secrets Manager in us-east-1 cannot be reached: "},
-		{SecretsManager, store.Ref{Name: "s"}, fault{hang: true},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{hang: true},
 			store.Unavailable, "s: Secrets Manager in us-east-1 cannot be reached: no answer in time"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "UnrecognizedClientException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "UnrecognizedClientException", message: body},
 			store.Denied, "s: access denied: " + who + ": Secrets Manager in us-east-1 does not take the credentials (UnrecognizedClientException) (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fault{status: 400, code: "SomethingNew", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "SomethingNew", message: body},
+			store.Unavailable, "s: Secrets Manager in us-east-1 answers SomethingNew to " + who},
+		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 403, code: "SomethingNew", message: body},
 			store.Denied, "s: Secrets Manager in us-east-1 refused " + who + ": SomethingNew (request rq-1)"},
-		{ParameterStore, store.Ref{Name: "p"}, fault{status: 400, code: "AccessDeniedException", message: "not authorized to perform: ssm:GetParameters " + body},
+		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "AccessDeniedException", message: "not authorized to perform: ssm:GetParameters " + body},
 			store.Denied, "p: access denied: " + who + " lacks ssm:GetParameters, in us-east-1 (request rq-1)"},
-		{ParameterStore, store.Ref{Name: "p"}, fault{status: 400, code: "AccessDeniedException", message: "The ciphertext refers to a customer master key " + body},
+		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "AccessDeniedException", message: "The ciphertext refers to a customer master key " + body},
 			store.Denied, "p: access denied: " + who + " lacks kms:Decrypt on"},
-		{ParameterStore, store.Ref{Name: "p"}, fault{status: 400, code: "InvalidKeyId", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "InvalidKeyId", message: body},
 			store.Denied, "p: access denied: it cannot be decrypted in us-east-1 (InvalidKeyId)"},
-		{ParameterStore, store.Ref{Name: "p"}, fault{status: 400, code: "ValidationException", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "ValidationException", message: body},
 			store.Invalid, "p: Parameter Store in us-east-1 takes the name, or its version, for no valid one (ValidationException)"},
-		{ParameterStore, store.Ref{Name: "p"}, fault{status: 500, code: "InternalServerError", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 500, code: "InternalServerError", message: body},
 			store.Unavailable, "p: Parameter Store in us-east-1 failed: InternalServerError"},
 	} {
 		t.Run(c.want, func(t *testing.T) {
@@ -95,7 +97,7 @@ func TestFaultsAreAsTheSDKModelsThem(t *testing.T) {
 	for code, want := range map[string]string{"AccessDeniedException": "unknown", "ThrottlingException": "unknown", "ResourceNotFoundException": "client", "InternalServiceError": "server"} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			w.fault = broken("secretsmanager", fault{status: 400, code: code})
+			w.fault = broken("secretsmanager", fakeFault{status: 400, code: code})
 			_, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("s"))
 			if d := new(RegionError); !errors.As(err, &d) || d.Fault.String() != want || d.Code != code {
 				t.Errorf("%+v", d)
@@ -123,7 +125,7 @@ func TestMissingRequirementsAreSaidWhenTheStoreIsOpened(t *testing.T) {
 		who := id
 		c.change(&who)
 		c.settings.Region = "us-east-1"
-		config, errs := Inline(SecretsManager, "x", c.settings, 0)
+		config, errs := Inline(SecretsManager, "x", c.settings, store.InlineOptions{Dialect: store.OwnDialect})
 		if errs != nil {
 			t.Fatal(errs)
 		}
@@ -177,9 +179,9 @@ func TestSettingsKeepTheirMeaningThroughYAML(t *testing.T) {
 	if err := yaml.Unmarshal(text, &out); err != nil || fmt.Sprint(out) != fmt.Sprint(in) {
 		t.Errorf("%v %v", err, out)
 	}
-	a, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-1"}, 0)
-	b, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-2"}, 0)
-	c, _ := Inline(ParameterStore, "x", Settings{Region: "eu-west-1"}, 0)
+	a, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-1"}, store.InlineOptions{Dialect: store.OwnDialect})
+	b, _ := Inline(SecretsManager, "x", Settings{Region: "eu-west-2"}, store.InlineOptions{Dialect: store.OwnDialect})
+	c, _ := Inline(ParameterStore, "x", Settings{Region: "eu-west-1"}, store.InlineOptions{Dialect: store.OwnDialect})
 	if a.Digest == b.Digest || a.Digest == c.Digest || !a.Inline || a.Timeout != a.Settings.(*Settings).DefaultTimeout() {
 		t.Errorf("%+v %+v %+v", a, b, c)
 	}
@@ -191,9 +193,9 @@ func TestStoresWaitForAThrottledServiceByDefault(t *testing.T) {
 	kinds := newWorld().kinds()
 	for text, want := range map[string]time.Duration{"": 50 * time.Second, "timeout: 5s": 5 * time.Second} {
 		for _, kind := range []string{SecretsManager, ParameterStore} {
-			stores, err := kinds.ParseStores("stores: {x: {kind: " + kind + ", region: eu-west-3, namespaces: [shop], " + text + "}}")
-			if err != nil || stores["x"].Timeout != want {
-				t.Errorf("%s %q: %v %v", kind, text, stores["x"], err)
+			file, err := store.Catalog{Kinds: kinds}.Parse("stores: {x: {kind: " + kind + ", region: eu-west-3, namespaces: [shop], " + text + "}}")
+			if err != nil || file.Stores["x"].Timeout != want {
+				t.Errorf("%s %q: %v %v", kind, text, file.Stores["x"], err)
 			}
 		}
 	}
@@ -204,10 +206,10 @@ func TestExpiredCredentialsAreRenewedWithinTheCall(t *testing.T) {
 	w := newWorld()
 	w.secrets["us-east-1"]["s"] = current("v")
 	refused := false
-	w.fault = func(service, _, op string, _ map[string]any) *fault {
+	w.fault = func(service, _, op string, _ map[string]any) *fakeFault {
 		if op == "GetSecretValue" && !refused {
 			refused = true
-			return &fault{status: 400, code: "ExpiredTokenException"}
+			return &fakeFault{status: 400, code: "ExpiredTokenException"}
 		}
 		return nil
 	}
@@ -230,7 +232,7 @@ func TestRegionOfTheNodeIsUsedWhereNobodyNamesOne(t *testing.T) {
 		o.SDK, o.Broker = sdk, awsauth.New(awsauth.Options{SDK: sdk, ServiceAccounts: w})
 		return Kinds(o)[0]
 	}
-	config, _ := Inline(SecretsManager, "x", Settings{}, time.Second)
+	config, _ := Inline(SecretsManager, "x", Settings{}, store.InlineOptions{Dialect: store.OwnDialect, Timeout: time.Second})
 	for _, o := range []Options{{Region: "eu-west-1"}, {Node: node{"eu-west-1", nil}}} {
 		s, err := kind(o).Open(t.Context(), *config, identity())
 		if err != nil {

@@ -13,8 +13,8 @@ import (
 var twoRegions = Settings{FailoverRegions: []string{"eu-west-1"}}
 
 // broken makes the first region fail as f does, for one service or for all.
-func broken(service string, f fault) func(string, string, string, map[string]any) *fault {
-	return func(s, region, _ string, _ map[string]any) *fault {
+func broken(service string, f fakeFault) func(string, string, string, map[string]any) *fakeFault {
+	return func(s, region, _ string, _ map[string]any) *fakeFault {
 		if region == "us-east-1" && (service == "" || s == service) {
 			return &f
 		}
@@ -26,21 +26,21 @@ func TestSecondRegionIsAskedOnlyWhenTheFirstFails(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		service  string
-		f        fault
+		f        fakeFault
 		within   time.Duration
 		failover bool
 		reason   store.Reason
 	}{
-		{"answers 500", "secretsmanager", fault{status: 500, code: "InternalServiceError"}, 3 * time.Second, true, 0},
-		{"cannot be reached", "secretsmanager", fault{broken: true}, 3 * time.Second, true, 0},
-		{"hangs", "secretsmanager", fault{hang: true}, 5100 * time.Millisecond, true, 0},
-		{"throttles", "secretsmanager", fault{status: 400, code: "ThrottlingException"}, 5100 * time.Millisecond, true, 0},
-		{"hangs with its STS", "", fault{hang: true}, 5100 * time.Millisecond, true, 0},
-		{"has an STS that fails", "sts", fault{status: 500, code: "InternalFailure"}, 7 * time.Second, true, 0},
-		{"denies", "secretsmanager", fault{status: 400, code: "AccessDeniedException"}, time.Second, false, store.Denied},
-		{"has no such secret", "secretsmanager", fault{status: 400, code: "ResourceNotFoundException"}, time.Second, false, store.NotFound},
-		{"finds the name invalid", "secretsmanager", fault{status: 400, code: "InvalidParameterException"}, time.Second, false, store.Invalid},
-		{"has an STS that denies", "sts", fault{status: 403, code: "AccessDenied"}, time.Second, false, store.Denied},
+		{"answers 500", "secretsmanager", fakeFault{status: 500, code: "InternalServiceError"}, 3 * time.Second, true, 0},
+		{"cannot be reached", "secretsmanager", fakeFault{broken: true}, 3 * time.Second, true, 0},
+		{"hangs", "secretsmanager", fakeFault{hang: true}, 5100 * time.Millisecond, true, 0},
+		{"throttles", "secretsmanager", fakeFault{status: 400, code: "ThrottlingException"}, 5100 * time.Millisecond, true, 0},
+		{"hangs with its STS", "", fakeFault{hang: true}, 5100 * time.Millisecond, true, 0},
+		{"has an STS that fails", "sts", fakeFault{status: 500, code: "InternalFailure"}, 7 * time.Second, true, 0},
+		{"denies", "secretsmanager", fakeFault{status: 400, code: "AccessDeniedException"}, time.Second, false, store.Denied},
+		{"has no such secret", "secretsmanager", fakeFault{status: 400, code: "ResourceNotFoundException"}, time.Second, false, store.NotFound},
+		{"finds the name invalid", "secretsmanager", fakeFault{status: 400, code: "InvalidParameterException"}, time.Second, false, store.Invalid},
+		{"has an STS that denies", "sts", fakeFault{status: 403, code: "AccessDenied"}, time.Second, false, store.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -98,9 +98,9 @@ func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
 			w.secrets[region][name] = current(region)
 		}
 	}
-	w.fault = func(service, region, op string, body map[string]any) *fault {
+	w.fault = func(service, region, op string, body map[string]any) *fakeFault {
 		if region == "us-east-1" && body["SecretId"] == "b" {
-			return &fault{status: 503, code: "ServiceUnavailable"}
+			return &fakeFault{status: 503, code: "ServiceUnavailable"}
 		}
 		return nil
 	}
@@ -119,7 +119,7 @@ func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
 func TestCredentialsServeInTheSecondRegionToo(t *testing.T) {
 	w := newWorld()
 	w.secrets["eu-west-1"]["s"] = current("second")
-	w.fault = broken("secretsmanager", fault{broken: true})
+	w.fault = broken("secretsmanager", fakeFault{broken: true})
 	if _, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s")); err != nil {
 		t.Fatal(err)
 	}
@@ -132,9 +132,9 @@ func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
 	w := newWorld()
 	w.secrets["eu-west-1"]["other"] = []version{{id: "b1", stages: []string{"blue"}, value: "alternate"}}
 	w.secrets["eu-west-1"]["same"] = current("replica")
-	w.fault = broken("secretsmanager", fault{broken: true})
+	w.fault = broken("secretsmanager", fakeFault{broken: true})
 	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), []store.Ref{
-		{Name: "s", Version: "x", Failover: store.Alternate{Name: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other-AbCdEf", Label: "blue"}},
+		{Name: "s", Version: "x", Extra: Extra{Failover: Alternate{Name: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other-AbCdEf", Stage: "blue"}}.String()},
 		{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:same-AbCdEf"},
 	})
 	if err != nil {
@@ -147,14 +147,14 @@ func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
 
 func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 	w := newWorld()
-	w.fault = func(service, region, _ string, _ map[string]any) *fault {
+	w.fault = func(service, region, _ string, _ map[string]any) *fakeFault {
 		if service == "sts" {
 			return nil
 		}
 		if region == "us-east-1" {
-			return &fault{status: 500, code: "InternalServiceError", message: "body-text"}
+			return &fakeFault{status: 500, code: "InternalServiceError", message: "body-text"}
 		}
-		return &fault{broken: true}
+		return &fakeFault{broken: true}
 	}
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 	if err == nil {
@@ -179,9 +179,9 @@ func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 func TestThreeRegionsAreAskedInOrder(t *testing.T) {
 	w := newWorld()
 	w.secrets["ap-south-1"] = map[string][]version{"s": current("third")}
-	w.fault = func(service, region, _ string, _ map[string]any) *fault {
+	w.fault = func(service, region, _ string, _ map[string]any) *fakeFault {
 		if region != "ap-south-1" && service != "sts" {
-			return &fault{broken: true}
+			return &fakeFault{broken: true}
 		}
 		return nil
 	}
@@ -196,7 +196,7 @@ func TestThreeRegionsAreAskedInOrder(t *testing.T) {
 // file must not vanish over it, nor a last good value.
 func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
 	w := newWorld()
-	w.fault = broken("secretsmanager", fault{broken: true})
+	w.fault = broken("secretsmanager", fakeFault{broken: true})
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 	if err == nil || store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), "there is no such secret in eu-west-1") {
 		t.Error(err)
@@ -206,9 +206,9 @@ func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
 // What is wrong with logging in is said once, not once a secret.
 func TestFailedLoginIsOneErrorOfTheStore(t *testing.T) {
 	w := newWorld()
-	w.fault = broken("sts", fault{status: 403, code: "AccessDenied"})
+	w.fault = broken("sts", fakeFault{status: 403, code: "AccessDenied"})
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b", "c"))
-	if e := new(store.Error); !errors.As(err, &e) || e.Ref != (store.Ref{}) || strings.Count(err.Error(), "trust policy") != 1 {
+	if e := new(store.Error); !errors.As(err, &e) || e.Object != "" || strings.Count(err.Error(), "trust policy") != 1 {
 		t.Error(err)
 	}
 	if e := (store.Errors{}); errors.As(err, &e) {

@@ -11,9 +11,9 @@ import (
 )
 
 // limit allows so many calls a second with a bucket of the given size, as AWS does.
-func limit(perSecond, bucket float64, code string) func(string, string, string, map[string]any) *fault {
+func limit(perSecond, bucket float64, code string) func(string, string, string, map[string]any) *fakeFault {
 	tokens, last := bucket, time.Time{}
-	return func(service, _, _ string, _ map[string]any) *fault {
+	return func(service, _, _ string, _ map[string]any) *fakeFault {
 		if service == "sts" {
 			return nil
 		}
@@ -23,7 +23,7 @@ func limit(perSecond, bucket float64, code string) func(string, string, string, 
 		}
 		last = now
 		if tokens < 1 {
-			return &fault{status: 400, code: code, message: "Rate exceeded"}
+			return &fakeFault{status: 400, code: code, message: "Rate exceeded"}
 		}
 		tokens--
 		return nil

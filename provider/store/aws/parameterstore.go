@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -13,6 +14,7 @@ import (
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/store/ask"
 )
 
 // getSize is GetParameters' limit.
@@ -23,7 +25,12 @@ type parameterStore struct{ *session }
 
 // Fetch implements store.Store.
 func (s *parameterStore) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, error) {
-	return s.fetch(ctx, ParameterStore, refs, readParameters)
+	return s.FetchEach(ctx, refs, func(int, store.Secret) {})
+}
+
+// FetchEach implements store.Streamer.
+func (s *parameterStore) FetchEach(ctx context.Context, refs []store.Ref, answered func(int, store.Secret)) ([]store.Secret, error) {
+	return s.fetch(ctx, refs, answered, readParameters)
 }
 
 // parameter is one name as GetParameters takes it: base, and a selector that is
@@ -57,19 +64,20 @@ func parameterOf(ref store.Ref) (parameter, *store.Error) {
 	if base, selector, ok := strings.Cut(resource, ":"); ok {
 		p.base, p.selector = head+base, ":"+selector
 	}
+	version, label := named(ref)
 	switch {
-	case ref.Version != "" && ref.Label != "":
+	case version != "" && label != "":
 		return p, store.Errorf(store.Invalid, "a parameter is read by its version or by a label, and both are given")
-	case p.selector != "" && ref.Version+ref.Label != "":
+	case p.selector != "" && version+label != "":
 		return p, store.Errorf(store.Invalid, "the name says a version or a label already (%s), and another is given", p.selector)
-	case p.selector == "" && ref.Version+ref.Label != "":
-		p.selector = ":" + ref.Version + ref.Label
+	case version+label != "":
+		p.selector = ":" + version + label
 	}
 	return p, nil
 }
 
-func readParameters(ctx context.Context, r *regional, refs []store.Ref) []result {
-	out := make([]result, len(refs))
+func readParameters(ctx context.Context, r *regional, refs []store.Ref, told func(int, store.Secret)) []ask.Result {
+	out := make([]ask.Result, len(refs))
 	places := map[string][]int{}
 	var wanted []parameter
 	for i, ref := range refs {
@@ -79,7 +87,7 @@ func readParameters(ctx context.Context, r *regional, refs []store.Ref) []result
 			p, err = parameterOf(ref)
 		}
 		if err != nil {
-			out[i].err = err
+			out[i].Err = err
 			continue
 		}
 		if places[p.id()] = append(places[p.id()], i); len(places[p.id()]) == 1 {
@@ -87,15 +95,21 @@ func readParameters(ctx context.Context, r *regional, refs []store.Ref) []result
 		}
 	}
 	groups := apart(wanted)
-	answers := make([]map[string]result, len(groups))
-	each(len(groups), func(i int) { answers[i] = r.parameters(ctx, groups[i]) })
-	for _, answer := range answers {
+	var mu sync.Mutex
+	ask.Each(len(groups), func(i int) {
+		answer := r.parameters(ctx, groups[i])
+		mu.Lock()
+		defer mu.Unlock()
 		for id, res := range answer {
 			for _, i := range places[id] {
 				out[i] = res
+				if res.Err == nil {
+					told(i, res.Secret)
+				}
 			}
 		}
-	}
+	})
+
 	return out
 }
 
@@ -119,7 +133,7 @@ func apart(wanted []parameter) [][]parameter {
 
 // parameters reads one group. AWS refuses a group as a whole where one of it is
 // refused: it is cut in two then, until it is known which one that is.
-func (r *regional) parameters(ctx context.Context, group []parameter) map[string]result {
+func (r *regional) parameters(ctx context.Context, group []parameter) map[string]ask.Result {
 	in := &ssm.GetParametersInput{WithDecryption: sdk.Bool(true)}
 	for _, p := range group {
 		in.Names = append(in.Names, p.id())
@@ -129,7 +143,7 @@ func (r *regional) parameters(ctx context.Context, group []parameter) map[string
 		got, err = r.clients.parameters.GetParameters(ctx, in, r.asParameters)
 		return err
 	})
-	out := make(map[string]result, len(group))
+	out := make(map[string]ask.Result, len(group))
 	switch {
 	case d == nil:
 		for _, p := range group {
@@ -137,12 +151,12 @@ func (r *regional) parameters(ctx context.Context, group []parameter) map[string
 		}
 	case d.Throttled || d.Transient || d.Expired() || len(group) == 1:
 		for _, p := range group {
-			out[p.id()] = result{err: r.refused(d, p.ref, "ssm:GetParameters")}
+			out[p.id()] = ask.Result{Err: r.refused(d, p.ref, "ssm:GetParameters")}
 		}
 	default:
 		halves := [][]parameter{group[:len(group)/2], group[len(group)/2:]}
-		answers := make([]map[string]result, 2)
-		each(2, func(i int) { answers[i] = r.parameters(ctx, halves[i]) })
+		answers := make([]map[string]ask.Result, 2)
+		ask.Each(2, func(i int) { answers[i] = r.parameters(ctx, halves[i]) })
 		for _, answer := range answers {
 			for id, res := range answer {
 				out[id] = res
@@ -154,7 +168,7 @@ func (r *regional) parameters(ctx context.Context, group []parameter) map[string
 
 func (r *regional) asParameters(o *ssm.Options) { o.Credentials = r.provider() }
 
-func (r *regional) parameter(p parameter, answered []types.Parameter) result {
+func (r *regional) parameter(p parameter, answered []types.Parameter) ask.Result {
 	key := canonical(p.base)
 	for _, a := range answered {
 		if canonical(sdk.ToString(a.Name)) != key && canonical(sdk.ToString(a.ARN)) != key {
@@ -163,7 +177,7 @@ func (r *regional) parameter(p parameter, answered []types.Parameter) result {
 		if a.Value == nil {
 			break
 		}
-		return result{secret: store.Secret{Value: store.Value(*a.Value), Version: strconv.FormatInt(a.Version, 10)}}
+		return ask.Result{Secret: store.Secret{Value: store.Value(*a.Value), Version: strconv.FormatInt(a.Version, 10)}}
 	}
 	d := awsauth.Item(r.region, "ssm", "GetParameters", "InvalidParameters", "")
 	d.Fault = smithy.FaultClient
@@ -171,7 +185,7 @@ func (r *regional) parameter(p parameter, answered []types.Parameter) result {
 	if p.selector != "" {
 		text += ", or it has no version or label " + p.selector[1:]
 	}
-	return result{err: &store.Error{Reason: store.NotFound, Ref: p.ref, Text: text, Cause: d}}
+	return ask.Result{Err: &store.Error{Reason: store.NotFound, Object: p.ref.String(), Text: text, Cause: d}}
 }
 
 // List implements store.Lister. A prefix that is a path is looked up as one,
@@ -179,13 +193,13 @@ func (r *regional) parameter(p parameter, answered []types.Parameter) result {
 // ssm:DescribeParameters.
 func (s *parameterStore) List(ctx context.Context, f store.Filter, limit int) ([]store.Ref, error) {
 	if strings.HasPrefix(f.Prefix, "/") && f.Tags == "" {
-		return s.list(ctx, ParameterStore, f, limit, listByPath)
+		return s.list(ctx, f, limit, listByPath)
 	}
-	return s.list(ctx, ParameterStore, f, limit, listDescribed)
+	return s.list(ctx, f, limit, listDescribed)
 }
 
-func listByPath(ctx context.Context, r *regional, f finder) *store.Error {
-	path := f.prefix[:strings.LastIndex(f.prefix, "/")]
+func listByPath(ctx context.Context, r *regional, f *store.Finder) *store.Error {
+	path := f.Prefix[:strings.LastIndex(f.Prefix, "/")]
 	if path == "" {
 		path = "/"
 	}
@@ -201,7 +215,7 @@ func listByPath(ctx context.Context, r *regional, f finder) *store.Error {
 			return r.refused(d, store.Ref{}, "ssm:GetParametersByPath on "+path+", which find needs")
 		}
 		for _, p := range got.Parameters {
-			if !f.take(sdk.ToString(p.Name), nil) {
+			if !f.TakeTagged(sdk.ToString(p.Name)) {
 				return nil
 			}
 		}
@@ -211,14 +225,13 @@ func listByPath(ctx context.Context, r *regional, f finder) *store.Error {
 	}
 }
 
-func listDescribed(ctx context.Context, r *regional, f finder) *store.Error {
-	f.tagged = true
+func listDescribed(ctx context.Context, r *regional, f *store.Finder) *store.Error {
 	in := &ssm.DescribeParametersInput{MaxResults: sdk.Int32(50)}
-	if f.prefix != "" {
-		in.ParameterFilters = append(in.ParameterFilters, types.ParameterStringFilter{Key: sdk.String("Name"), Option: sdk.String("BeginsWith"), Values: []string{f.prefix}})
+	if f.Prefix != "" {
+		in.ParameterFilters = append(in.ParameterFilters, types.ParameterStringFilter{Key: sdk.String("Name"), Option: sdk.String("BeginsWith"), Values: []string{f.Prefix}})
 	}
-	for _, t := range f.tags {
-		in.ParameterFilters = append(in.ParameterFilters, types.ParameterStringFilter{Key: sdk.String("tag:" + t.key), Values: []string{t.value}})
+	for _, t := range f.Tags {
+		in.ParameterFilters = append(in.ParameterFilters, types.ParameterStringFilter{Key: sdk.String("tag:" + t.Key), Values: []string{t.Value}})
 	}
 	for {
 		var got *ssm.DescribeParametersOutput
@@ -229,7 +242,7 @@ func listDescribed(ctx context.Context, r *regional, f finder) *store.Error {
 			return r.refused(d, store.Ref{}, "ssm:DescribeParameters, which find needs for tags, and for a prefix that does not begin with /")
 		}
 		for _, p := range got.Parameters {
-			if !f.take(sdk.ToString(p.Name), nil) {
+			if !f.TakeTagged(sdk.ToString(p.Name)) {
 				return nil
 			}
 		}

@@ -39,7 +39,7 @@ func TestOneParameterUnderSeveralVersions(t *testing.T) {
 	w.parameters["us-east-1"]["p"] = []version{{id: "1", value: "one"}, {id: "2", value: "two", stages: []string{"blue"}}, {id: "3", value: "three"}}
 	w.parameters["us-east-1"]["/feaw"] = []version{{id: "4", value: "slash"}}
 	wanted := []store.Ref{
-		{Name: "p"}, {Name: "p", Version: "1"}, {Name: "p", Label: "blue"}, {Name: "p:2"}, {Name: "p", Version: "blue"},
+		{Name: "p"}, {Name: "p", Version: "1"}, {Name: "p", Version: "stage:blue"}, {Name: "p:2"}, {Name: "p", Version: "blue"},
 		{Name: "arn:aws:ssm:us-east-1:123456789012:parameter/feaw"}, {Name: "/feaw"}, {Name: "/feaw:4"},
 		{Name: "arn:aws:ssm:us-east-1:123456789012:parameter/feaw:4"},
 	}
@@ -59,16 +59,16 @@ func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 	for _, n := range []string{"a", "b", "c", "d"} {
 		w.parameters["us-east-1"][n] = []version{{id: "1", value: n}}
 	}
-	w.fault = func(_, _, _ string, body map[string]any) *fault {
+	w.fault = func(_, _, _ string, body map[string]any) *fakeFault {
 		for _, n := range asList(body["Names"]) {
 			if n == "b" {
-				return &fault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized to perform: ssm:GetParameters on resource: b"}
+				return &fakeFault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized to perform: ssm:GetParameters on resource: b"}
 			}
 		}
 		return nil
 	}
 	got, err := w.open(t, ParameterStore, Settings{}).Fetch(t.Context(), []store.Ref{
-		{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Version: "9"}, {Name: "d", Version: "1", Label: "x"}, {Name: "d:1", Version: "1"},
+		{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Version: "9"}, {Name: "d", Version: "1", Extra: Extra{Stage: "x"}.String()}, {Name: "d:1", Version: "1"},
 		{Name: "arn:aws:ssm:eu-west-1:123456789012:parameter/d"}, {Name: "arn:aws:sts:us-east-1:1:x"}, {Name: "arn:aws"},
 	})
 	failed := store.Errors{}
@@ -78,7 +78,7 @@ func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 	for i, want := range map[int]string{
 		1: "b: access denied: role arn:aws:iam::123456789012:role/shop (service account shop/api) lacks ssm:GetParameters, in us-east-1 (request rq-1)",
 		3: "d@9: there is no such parameter in us-east-1, or it has no version or label 9",
-		4: "d@1@x: a parameter is read by its version or by a label, and both are given",
+		4: "d@1: a parameter is read by its version or by a label, and both are given",
 		5: "d:1@1: the name says a version or a label already (:1), and another is given",
 		6: "ARN region must match region us-east-1: arn:aws:ssm:eu-west-1:123456789012:parameter/d",
 		7: "Invalid service in ARN: sts",
@@ -126,8 +126,8 @@ func TestFindParameters(t *testing.T) {
 			t.Errorf("%+v: %s", c.f, text)
 		}
 	}
-	w.fault = func(_, _, op string, _ map[string]any) *fault {
-		return &fault{status: 400, code: "AccessDeniedException"}
+	w.fault = func(_, _, op string, _ map[string]any) *fakeFault {
+		return &fakeFault{status: 400, code: "AccessDeniedException"}
 	}
 	for prefix, want := range map[string]string{"/app/x": "lacks ssm:GetParametersByPath on /app, which find needs", "x": "lacks ssm:DescribeParameters, which find needs"} {
 		if _, err := s.List(t.Context(), store.Filter{Prefix: prefix}, 10); err == nil || !strings.Contains(err.Error(), want) {

@@ -2,8 +2,11 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -13,6 +16,7 @@ import (
 
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/store/ask"
 )
 
 const (
@@ -28,40 +32,45 @@ type secretsManager struct{ *session }
 
 // Fetch implements store.Store.
 func (s *secretsManager) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, error) {
-	return s.fetch(ctx, SecretsManager, refs, readSecrets)
+	return s.FetchEach(ctx, refs, func(int, store.Secret) {})
+}
+
+// FetchEach implements store.Streamer.
+func (s *secretsManager) FetchEach(ctx context.Context, refs []store.Ref, answered func(int, store.Secret)) ([]store.Secret, error) {
+	return s.fetch(ctx, refs, answered, readSecrets)
 }
 
 var stage = regexp.MustCompile(`^AWS(CURRENT|PENDING|PREVIOUS)$`)
 
-// staged reads a version that names a stage: Coffre's own schema has one field
-// for both. A version id of such a text cannot be.
-func staged(ref store.Ref) store.Ref {
-	if ref.Label != "" {
-		return ref
+// named is the version id and the stage that a ref names: a version may be
+// either, for Coffre's own schema has one field for both. A version id of such
+// a text cannot be.
+func named(ref store.Ref) (version, label string) {
+	if extra := extraOf(ref); extra.Stage != "" {
+		return ref.Version, extra.Stage
 	}
-	if name, ok := strings.CutPrefix(ref.Version, "stage:"); ok {
-		ref.Version, ref.Label = "", name
-	} else if stage.MatchString(ref.Version) {
-		ref.Version, ref.Label = "", ref.Version
+	if name, ok := strings.CutPrefix(ref.Version, stagePrefix); ok {
+		return "", name
 	}
-	return ref
+	if stage.MatchString(ref.Version) {
+		return "", ref.Version
+	}
+	return ref.Version, ""
 }
 
-func readSecrets(ctx context.Context, r *regional, refs []store.Ref) []result {
-	out := make([]result, len(refs))
+func readSecrets(ctx context.Context, r *regional, refs []store.Ref, told func(int, store.Secret)) []ask.Result {
+	out := make([]ask.Result, len(refs))
 	places := map[store.Ref][]int{}
 	var singles, plain []store.Ref
 	for i, ref := range refs {
-		ref = staged(ref)
-		ref.Failover = store.Alternate{}
 		if err := r.checkName(ref.Name, "secretsmanager"); err != nil {
-			out[i].err = err
+			out[i].Err = err
 			continue
 		}
 		if places[ref] = append(places[ref], i); len(places[ref]) > 1 {
 			continue
 		}
-		if ref.Version == "" && ref.Label == "" {
+		if ref.Version == "" {
 			plain = append(plain, ref)
 		} else {
 			singles = append(singles, ref)
@@ -70,61 +79,83 @@ func readSecrets(ctx context.Context, r *regional, refs []store.Ref) []result {
 	if len(plain) < worthBatch || !r.mayBatch() {
 		singles, plain = append(singles, plain...), nil
 	}
-	batches := chunks(plain, batchSize)
-	answers := make([]map[store.Ref]result, len(batches)+len(singles))
-	each(len(answers), func(i int) {
-		if i < len(batches) {
-			answers[i] = r.batch(ctx, batches[i])
-			return
-		}
-		ref := singles[i-len(batches)]
-		answers[i] = map[store.Ref]result{ref: r.secret(ctx, ref)}
-	})
-	for _, answer := range answers {
+
+	var mu sync.Mutex
+	settle := func(answer map[store.Ref]ask.Result) {
+		mu.Lock()
+		defer mu.Unlock()
 		for ref, res := range answer {
 			for _, i := range places[ref] {
 				out[i] = res
+				if res.Err == nil {
+					told(i, res.Secret)
+				}
 			}
 		}
 	}
+	batches := slices.Collect(slices.Chunk(plain, batchSize))
+	ask.Each(len(batches)+len(singles), func(i int) {
+		if i < len(batches) {
+			settle(r.batch(ctx, batches[i]))
+			return
+		}
+		ref := singles[i-len(batches)]
+		settle(map[store.Ref]ask.Result{ref: r.secret(ctx, ref)})
+	})
+
 	return out
 }
 
 // secret reads one.
-func (r *regional) secret(ctx context.Context, ref store.Ref) result {
+func (r *regional) secret(ctx context.Context, ref store.Ref) ask.Result {
 	in := &secretsmanager.GetSecretValueInput{SecretId: sdk.String(ref.Name)}
-	if ref.Version != "" {
-		in.VersionId = sdk.String(ref.Version)
+	version, label := named(ref)
+	if version != "" {
+		in.VersionId = sdk.String(version)
 	}
-	if ref.Label != "" {
-		in.VersionStage = sdk.String(ref.Label)
+	if label != "" {
+		in.VersionStage = sdk.String(label)
 	}
+
 	var got *secretsmanager.GetSecretValueOutput
 	if d := r.call(ctx, "GetSecretValue", func(ctx context.Context) (err error) {
-		got, err = r.clients.secrets.GetSecretValue(ctx, in, r.asSecrets)
-		return err
+		if got, err = r.clients.secrets.GetSecretValue(ctx, in, r.asSecrets); err != nil {
+			return err
+		}
+		return r.about(ref, got.Name, got.ARN)
 	}); d != nil {
-		return result{err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
+		return ask.Result{Err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
 	}
 	return r.value(ref, got.SecretString, got.SecretBinary, got.VersionId)
 }
 
+// errOther is an answer about another secret than the one that was asked for;
+// no answer at all, that is.
+var errOther = errors.New("the answer is about another secret")
+
+func (r *regional) about(ref store.Ref, name, arn *string) error {
+	if !sameSecret(ref.Name, sdk.ToString(name), sdk.ToString(arn)) {
+		return errOther
+	}
+	return nil
+}
+
 func (r *regional) asSecrets(o *secretsmanager.Options) { o.Credentials = r.provider() }
 
-func (r *regional) value(ref store.Ref, text *string, binary []byte, version *string) result {
+func (r *regional) value(ref store.Ref, text *string, binary []byte, version *string) ask.Result {
 	switch {
 	case text != nil:
-		return result{secret: store.Secret{Value: store.Value(*text), Version: sdk.ToString(version)}}
+		return ask.Result{Secret: store.Secret{Value: store.Value(*text), Version: sdk.ToString(version)}}
 	case binary != nil:
-		return result{secret: store.Secret{Value: binary, Version: sdk.ToString(version)}}
+		return ask.Result{Secret: store.Secret{Value: binary, Version: sdk.ToString(version)}}
 	}
-	return result{err: store.RefErrorf(store.NotFound, ref, "the secret has no value yet in %s", r.region)}
+	return ask.Result{Err: store.RefErrorf(store.NotFound, ref, "the secret has no value yet in %s", r.region)}
 }
 
 // batch reads up to batchSize secrets in one request, and one by one what that
 // does not give.
-func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]result {
-	out := make(map[store.Ref]result, len(refs))
+func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]ask.Result {
+	out := make(map[store.Ref]ask.Result, len(refs))
 	in := &secretsmanager.BatchGetSecretValueInput{}
 	for _, ref := range refs {
 		in.SecretIdList = append(in.SecretIdList, ref.Name)
@@ -138,7 +169,7 @@ func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]re
 			if d.Throttled || d.Transient || d.Expired() {
 				for _, ref := range refs {
 					if _, ok := out[ref]; !ok {
-						out[ref] = result{err: r.refused(d, ref, "secretsmanager:BatchGetSecretValue")}
+						out[ref] = ask.Result{Err: r.refused(d, ref, "secretsmanager:BatchGetSecretValue")}
 					}
 				}
 				return out
@@ -146,7 +177,7 @@ func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]re
 			r.refuseBatch(d)
 			break
 		}
-		r.sort(got, refs, out)
+		r.match(got, refs, out)
 		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
 			break
 		}
@@ -157,18 +188,18 @@ func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]re
 			missing = append(missing, ref)
 		}
 	}
-	singles := make([]result, len(missing))
-	each(len(missing), func(i int) { singles[i] = r.secret(ctx, missing[i]) })
+	singles := make([]ask.Result, len(missing))
+	ask.Each(len(missing), func(i int) { singles[i] = r.secret(ctx, missing[i]) })
 	for i, ref := range missing {
 		out[ref] = singles[i]
 	}
 	return out
 }
 
-// sort finds out which ref each part of an answer is about. A part that says
+// match finds out which ref each part of an answer is about. A part that says
 // nothing final is left out, to be read by itself: a failure of the moment, and
 // whatever is said about an ARN, which may be another account's.
-func (r *regional) sort(got *secretsmanager.BatchGetSecretValueOutput, refs []store.Ref, out map[store.Ref]result) {
+func (r *regional) match(got *secretsmanager.BatchGetSecretValueOutput, refs []store.Ref, out map[store.Ref]ask.Result) {
 	for _, ref := range refs {
 		for _, v := range got.SecretValues {
 			if sameSecret(ref.Name, sdk.ToString(v.Name), sdk.ToString(v.ARN)) {
@@ -184,7 +215,7 @@ func (r *regional) sort(got *secretsmanager.BatchGetSecretValueOutput, refs []st
 				d.Fault = smithy.FaultClient
 			}
 			if !d.Transient && !d.Throttled {
-				out[ref] = result{err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
+				out[ref] = ask.Result{Err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
 			}
 		}
 	}
@@ -245,21 +276,21 @@ func (r *regional) refuseBatch(d *awsauth.RegionError) {
 
 // List implements store.Lister.
 func (s *secretsManager) List(ctx context.Context, f store.Filter, limit int) ([]store.Ref, error) {
-	return s.list(ctx, SecretsManager, f, limit, listSecrets)
+	return s.list(ctx, f, limit, listSecrets)
 }
 
 const listPage = 100
 
-func listSecrets(ctx context.Context, r *regional, f finder) *store.Error {
+func listSecrets(ctx context.Context, r *regional, f *store.Finder) *store.Error {
 	in := &secretsmanager.ListSecretsInput{MaxResults: sdk.Int32(listPage)}
-	if f.prefix != "" {
-		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeName, Values: []string{f.prefix}})
+	if f.Prefix != "" {
+		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeName, Values: []string{f.Prefix}})
 	}
 	// AWS's filters match the beginnings of tags; f checks whole ones.
-	for _, t := range f.tags {
-		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagKey, Values: []string{t.key}})
-		if t.value != "" {
-			in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagValue, Values: []string{t.value}})
+	for _, t := range f.Tags {
+		in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagKey, Values: []string{t.Key}})
+		if t.Value != "" {
+			in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagValue, Values: []string{t.Value}})
 		}
 	}
 	for {
@@ -278,7 +309,7 @@ func listSecrets(ctx context.Context, r *regional, f finder) *store.Error {
 			for _, t := range s.Tags {
 				tags[sdk.ToString(t.Key)] = sdk.ToString(t.Value)
 			}
-			if !f.take(sdk.ToString(s.Name), tags) {
+			if !f.Take(sdk.ToString(s.Name), tags) {
 				return nil
 			}
 		}

@@ -61,8 +61,8 @@ func TestVersionsStagesAndBytes(t *testing.T) {
 		{store.Ref{Name: "s", Version: "S3-1"}, "old"},
 		{store.Ref{Name: "s", Version: "AWSPREVIOUS"}, "old"},
 		{store.Ref{Name: "s", Version: "stage:blue"}, "new\x00"},
-		{store.Ref{Name: "s", Label: "AWSPREVIOUS"}, "old"},
-		{store.Ref{Name: "s", Version: "S3-2", Label: "blue"}, "new\x00"},
+		{store.Ref{Name: "s", Version: "stage:AWSPREVIOUS"}, "old"},
+		{store.Ref{Name: "s", Version: "S3-2", Extra: Extra{Stage: "blue"}.String()}, "new\x00"},
 		{store.Ref{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:s-AbCdEf"}, "new\x00"},
 	} {
 		got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), []store.Ref{c.ref})
@@ -77,7 +77,7 @@ func TestVersionsStagesAndBytes(t *testing.T) {
 // An identity that may not batch, and an endpoint that does not know how, cost
 // one call in an hour.
 func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
-	for _, f := range []fault{
+	for _, f := range []fakeFault{
 		{status: 400, code: "AccessDeniedException", message: "not authorized to perform: secretsmanager:BatchGetSecretValue"},
 		{status: 400, code: "UnknownOperationException"},
 		{status: 404, code: ""},
@@ -88,7 +88,7 @@ func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
 			for _, n := range names {
 				w.secrets["us-east-1"][n] = current(n)
 			}
-			w.fault = func(_, _, op string, _ map[string]any) *fault {
+			w.fault = func(_, _, op string, _ map[string]any) *fakeFault {
 				if op == "BatchGetSecretValue" {
 					return &f
 				}
@@ -146,7 +146,7 @@ func TestErrorsInsideABatchAreAboutTheirSecret(t *testing.T) {
 	if !errors.As(err, &failed) || len(failed) != 2 || failed[1] == nil || failed[3] == nil {
 		t.Fatal(err)
 	}
-	if failed[1].Reason != store.NotFound || failed[1].Ref.Name != "gone" {
+	if failed[1].Reason != store.NotFound || failed[1].Object != "gone" {
 		t.Error(failed[1])
 	}
 	for i, want := range map[int]string{0: "a", 2: "b", 4: "c", 5: "c"} {

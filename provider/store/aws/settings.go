@@ -58,70 +58,71 @@ const (
 
 // Check says what is wrong. Everything in here may be the pod author's word:
 // whatever AWS lets the pod's own identity do, its author may ask for.
-func (s *Settings) Check(bool) []error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+func (s *Settings) Check(bool) []store.Mistake {
+	var found store.Mistakes
+	bad := found.Add
 	if s.Region != "" && !validRegion(s.Region) {
-		bad("region: %.40q is no AWS region, such as eu-west-3", s.Region)
+		bad("region", "%.40q is no AWS region, such as eu-west-3", s.Region)
 	}
 	if len(s.FailoverRegions) > maxFailoverRegions {
-		bad("failoverRegions: %d are more than %d", len(s.FailoverRegions), maxFailoverRegions)
+		bad("failoverRegions", "%d are more than %d", len(s.FailoverRegions), maxFailoverRegions)
 	}
 	for i, r := range s.FailoverRegions {
+		at := fmt.Sprintf("failoverRegions[%d]", i)
 		switch {
 		case !validRegion(r):
-			bad("failoverRegions[%d]: %.40q is no AWS region, such as eu-central-1", i, r)
+			bad(at, "%.40q is no AWS region, such as eu-central-1", r)
 		case r == s.Region:
-			bad("failoverRegions[%d]: %s: failover region cannot be the same as the primary region", i, r)
+			bad(at, "%s: failover region cannot be the same as the primary region", r)
 		case slices.Contains(s.FailoverRegions[:i], r):
-			bad("failoverRegions[%d]: %s stands there twice", i, r)
+			bad(at, "%s stands there twice", r)
 		case s.Region != "" && partition(r) != partition(s.Region):
-			bad("failoverRegions[%d]: %s is in another partition of AWS than %s, where no credential of it is good", i, r, s.Region)
+			bad(at, "%s is in another partition of AWS than %s, where no credential of it is good", r, s.Region)
 		}
 	}
 	switch s.Auth {
 	case "", awsauth.IRSA, awsauth.PodIdentity, awsauth.Static:
 	default:
-		bad("auth: %.40q is none of irsa, pod-identity and static", s.Auth)
+		bad("auth", "%.40q is none of irsa, pod-identity and static", s.Auth)
 	}
 	switch s.PodIdentityAddress {
 	case "", awsauth.Auto, awsauth.IPv4, awsauth.IPv6:
 	default:
-		bad("podIdentityAddress: %.40q is none of auto, ipv4 and ipv6", s.PodIdentityAddress)
+		bad("podIdentityAddress", "%.40q is none of auto, ipv4 and ipv6", s.PodIdentityAddress)
 	}
 	if s.RoleARN != "" {
 		if !roleARN.MatchString(s.RoleARN) {
-			bad("roleARN: %.80q is no ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop", s.RoleARN)
+			bad("roleARN", "%.80q is no ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop", s.RoleARN)
 		} else if s.Auth == awsauth.PodIdentity || s.Auth == awsauth.Static {
-			bad("roleARN: is for auth: irsa; to take on a role after %s, use assumeRoleARN", s.Auth)
+			bad("roleARN", "is for auth: irsa; to take on a role after %s, use assumeRoleARN", s.Auth)
 		}
 	}
 	s.checkChain(bad)
-	return errs
+	return found
 }
 
-func (s *Settings) checkChain(bad func(string, ...any)) {
+func (s *Settings) checkChain(bad func(field, format string, args ...any)) {
 	if s.AssumeRoleARN == "" {
 		if s.ExternalID != "" {
-			bad("externalID: goes with assumeRoleARN, which is missing")
+			bad("externalID", "goes with assumeRoleARN, which is missing")
 		}
 		if len(s.SessionTags) > 0 {
-			bad("sessionTags: go with assumeRoleARN, which is missing")
+			bad("sessionTags", "go with assumeRoleARN, which is missing")
 		}
 		return
 	}
 	if !roleARN.MatchString(s.AssumeRoleARN) {
-		bad("assumeRoleARN: %.80q is no ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop", s.AssumeRoleARN)
+		bad("assumeRoleARN", "%.80q is no ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop", s.AssumeRoleARN)
 	}
 	if n := len(s.ExternalID); n > 0 && (n < 2 || n > 1224 || !externalID.MatchString(s.ExternalID)) {
-		bad("externalID: must be 2 to 1224 letters, digits and any of _+=,.@:/-")
+		bad("externalID", "must be 2 to 1224 letters, digits and any of _+=,.@:/-")
 	}
 	if len(s.SessionTags) > maxSessionTags {
-		bad("sessionTags: %d are more than %d", len(s.SessionTags), maxSessionTags)
+		bad("sessionTags", "%d are more than %d", len(s.SessionTags), maxSessionTags)
 	}
 	for k, v := range s.SessionTags {
 		if k == "" || len(k) > 128 || len(v) > 256 || !tagText.MatchString(k) || !tagText.MatchString(v) {
-			bad("sessionTags: %.40q: a tag's key has 1 to 128 characters, its value up to 256: letters, digits, spaces and any of _.:/=+-@", k)
+			bad("sessionTags", "%.40q: a tag's key has 1 to 128 characters, its value up to 256: letters, digits, spaces and any of _.:/=+-@", k)
 		}
 	}
 }
@@ -149,7 +150,7 @@ func (s *Settings) login() awsauth.Login {
 
 // Inline makes the store of a SecretProviderClass that says in its own way what
 // a store would say. kind is SecretsManager or ParameterStore; the name is what
-// errors, metrics and audit lines show. A timeout of zero is the kind's own.
-func Inline(kind, name string, s Settings, timeout time.Duration) (*store.Config, []error) {
-	return store.NewInline(kind, name, &s, store.InlineOptions{Timeout: timeout})
+// errors, metrics and audit lines show.
+func Inline(kind, name string, s Settings, o store.InlineOptions) (*store.Config, []store.Mistake) {
+	return store.NewInline(kind, name, &s, o)
 }

@@ -70,7 +70,7 @@ func (w *wire) fetch(t testing.TB, kind string, id auth.Identity, s Settings, re
 	if s.RoleARN == "" {
 		s.RoleARN = shopRole
 	}
-	config, errs := Inline(kind, "wire", s, 0)
+	config, errs := Inline(kind, "wire", s, store.InlineOptions{Dialect: store.OwnDialect})
 	if errs != nil {
 		t.Fatal(errs)
 	}

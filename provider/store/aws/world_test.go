@@ -27,7 +27,7 @@ type world struct {
 	parameters map[string]map[string][]version
 	calls      map[string]int // "secretsmanager:us-east-1:GetSecretValue"
 	bodies     []string
-	fault      func(service, region, op string, body map[string]any) *fault
+	fault      func(service, region, op string, body map[string]any) *fakeFault
 	latency    time.Duration
 	requested  map[string]int
 	exchanged  map[string]int
@@ -42,7 +42,7 @@ type version struct {
 	tags   map[string]string
 }
 
-type fault struct {
+type fakeFault struct {
 	status        int
 	code, message string
 	hang          bool
@@ -120,7 +120,7 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	w.calls[service+":"+region+":"+op]++
 	w.bodies = append(w.bodies, string(raw))
-	var f *fault
+	var f *fakeFault
 	if w.fault != nil {
 		f = w.fault(service, region, op, body)
 	}
@@ -342,7 +342,7 @@ func (w *world) opener(t testing.TB) func(kind string, s Settings, timeout time.
 		if s.Region == "" {
 			s.Region = "us-east-1"
 		}
-		config, errs := Inline(kind, "test", s, timeout)
+		config, errs := Inline(kind, "test", s, store.InlineOptions{Dialect: store.OwnDialect, Timeout: timeout})
 		if errs != nil {
 			t.Fatal(errs)
 		}

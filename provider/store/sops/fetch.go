@@ -128,7 +128,7 @@ func (o *opened) secret(ref store.Ref, name string) (store.Secret, *store.Error)
 
 // checkRef refuses what SOPS has no notion of.
 func checkRef(ref store.Ref) *store.Error {
-	if ref.Version != "" || ref.Label != "" {
+	if ref.Version != "" || ref.Extra != "" {
 		return store.RefErrorf(store.Invalid, ref, "SOPS documents have no versions: what the document holds is current, and Git has its past")
 	}
 	if ref.Type != "" {

@@ -10,7 +10,6 @@ package sops
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/coffre-csi/coffre/auth"
@@ -37,9 +36,9 @@ type Settings struct {
 
 // Check says what is wrong with the settings. An inline store may set only
 // document and format: the node's files and keys are the platform's.
-func (s *Settings) Check(inline bool) []error {
-	var errs []error
-	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+func (s *Settings) Check(inline bool) []store.Mistake {
+	var found store.Mistakes
+	add := found.Add
 	places := 0
 	for _, set := range []string{s.Document, s.File, s.Directory} {
 		if set != "" {
@@ -51,26 +50,26 @@ func (s *Settings) Check(inline bool) []error {
 			{"file", s.File}, {"directory", s.Directory}, {"ageKeyFile", s.AgeKeyFile},
 		} {
 			if f.value != "" {
-				add("%s: only a store that the platform configured may name files of the node; an inline one has document and format", f.name)
+				add(f.name, "only a store that the platform configured may name files of the node; an inline one has document and format")
 			}
 		}
 		if s.Document == "" {
-			add("document: is missing: an inline store of this kind is the encrypted document itself")
+			add("document", "is missing: an inline store of this kind is the encrypted document itself")
 		}
 	} else if places != 1 {
-		add("document: exactly one of document, file and directory must be set, and %d are", places)
+		add("document", "exactly one of document, file and directory must be set, and %d are", places)
 	}
 	if s.Document != "" {
 		if len(s.Document) > maxDocument {
-			add("document: is larger than %d KiB", maxDocument>>10)
+			add("document", "is larger than %d KiB", maxDocument>>10)
 		} else if !strings.Contains(s.Document, marker) {
-			add("document: holds nothing that sops encrypted: run sops encrypt on it before it goes anywhere")
+			add("document", "holds nothing that sops encrypted: run sops encrypt on it before it goes anywhere")
 		}
 	}
 	if s.Format != "" && !s.Format.known() {
-		add("format: %q is none of yaml, json, dotenv, ini and binary", clip(string(s.Format)))
+		add("format", "%q is none of yaml, json, dotenv, ini and binary", clip(string(s.Format)))
 	}
-	return errs
+	return found
 }
 
 // Kind is the store kind "sops".

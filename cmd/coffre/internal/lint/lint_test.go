@@ -14,15 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/lint"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
-	"github.com/coffre-csi/coffre/provider"
 )
 
 func check(t *testing.T, paths ...string) lint.Report {
 	t.Helper()
-	kinds := provider.Kinds(provider.Environment{})
-	l := lint.Linter{Kinds: kinds, Dialects: provider.Dialects(provider.Environment{}, kinds)}
+	wiring := cloud.Offline()
+	l := lint.Linter{Kinds: wiring.Catalog.Kinds, Dialects: wiring.Dialects}
 	return l.Check(manifest.Read(paths, strings.NewReader("")))
 }
 

@@ -14,15 +14,15 @@ import (
 
 // restart is what a new process has: nothing but the clock, the store and the
 // folder.
-func restart(t *testing.T, w *world, clock *clock, dir string) (*Cache, *Vault, error) {
+func restart(t *testing.T, w *world, clock *clock, dir string) (*Cache, error) {
 	t.Helper()
-	v, err := openVault(dir)
+	j, err := openJournal(dir)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("no journal: %v", err)
 	}
-	c := New(w, Options{Now: clock.Now})
-	_, err = c.Restore(v)
-	return c, v, err
+	c := New(w, Options{Now: clock.Now, Journal: j})
+	_, err = c.Restore()
+	return c, err
 }
 
 func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T) {
@@ -30,17 +30,14 @@ func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T)
 	w.config.MaxStale = time.Hour
 	clock := &clock{time.Unix(1_000_000, 0)}
 	dir := t.TempDir()
-	c, v, err := restart(t, w, clock, dir)
+	c, err := restart(t, w, clock, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	get(t, c, "a", "b")
-	if err := c.Save(v); err != nil {
-		t.Fatal(err)
-	}
 	w.whole = store.Errorf(store.Unavailable, "down")
 	clock.now = clock.now.Add(30 * time.Minute)
-	if c, _, err = restart(t, w, clock, dir); err != nil {
+	if c, err = restart(t, w, clock, dir); err != nil {
 		t.Fatal(err)
 	}
 	if got := get(t, c, "a", "b"); got != "1api:stale 2api:stale" {
@@ -59,13 +56,10 @@ func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
 	w := newWorld()
 	clock := &clock{time.Unix(1_000_000, 0)}
 	dir := t.TempDir()
-	c, v, _ := restart(t, w, clock, dir)
+	c, _ := restart(t, w, clock, dir)
 	get(t, c, "a")
-	if err := c.Save(v); err != nil {
-		t.Fatal(err)
-	}
 	clock.now = clock.now.Add(30 * time.Second)
-	c, _, _ = restart(t, w, clock, dir)
+	c, _ = restart(t, w, clock, dir)
 	if got := get(t, c, "a"); got != "1api:hit" {
 		t.Error(got)
 	}
@@ -74,24 +68,18 @@ func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
 		t.Error(got)
 	}
 	clock.now = clock.now.Add(-2 * time.Hour) // the clock went back over the restart
-	if err := c.Save(v); err != nil {
-		t.Fatal(err)
-	}
-	if c, _, _ = restart(t, w, clock, dir); len(c.entries.items) != 0 {
+	if c, _ = restart(t, w, clock, dir); len(c.entries.items) != 0 {
 		t.Error("a value from the future is kept")
 	}
 }
 
-func TestTheSavedCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
+func TestTheKeptCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 	w := newWorld()
 	w.values["a"] = "hunter2hunter2"
 	clock := &clock{time.Unix(1_000_000, 0)}
 	dir := t.TempDir()
-	c, v, _ := restart(t, w, clock, dir)
+	c, _ := restart(t, w, clock, dir)
 	get(t, c, "a")
-	if err := c.Save(v); err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "cache")
 	text, err := os.ReadFile(path)
 	if err != nil || bytes.Contains(text, []byte("hunter2")) || bytes.Contains(text, []byte("shop")) {
@@ -102,11 +90,11 @@ func TestTheSavedCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 			t.Error(name, info, err)
 		}
 	}
-	for name, broken := range map[string][]byte{"cut short": text[:5], "changed": append(bytes.Clone(text[:len(text)-1]), text[len(text)-1]^1), "cut": text[:len(text)/2]} {
+	for name, broken := range map[string][]byte{"changed": append(bytes.Clone(text[:len(text)-1]), text[len(text)-1]^1), "another length": append([]byte{0, 0, 0, 30}, text[4:]...)} {
 		if err := os.WriteFile(path, broken, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, _, err := restart(t, w, clock, dir); err == nil || len(c.entries.items) != 0 || strings.Contains(err.Error(), "hunter2") {
+		if c, err := restart(t, w, clock, dir); err == nil || len(c.entries.items) != 0 || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -116,13 +104,13 @@ func TestTheSavedCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "key")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := restart(t, w, clock, dir); err == nil {
+	if _, err := restart(t, w, clock, dir); err == nil {
 		t.Error("opened under another key")
 	}
 }
 
-func TestTheVaultIsMemoryOrItIsRefused(t *testing.T) {
-	if _, err := OpenVault(t.TempDir()); err != nil && !strings.Contains(err.Error(), "is not on a tmpfs") {
+func TestTheJournalIsMemoryOrItIsRefused(t *testing.T) {
+	if _, err := OpenJournal(t.TempDir()); err != nil && !strings.Contains(err.Error(), "is not on a tmpfs") {
 		t.Error(err)
 	} else if err == nil {
 		t.Log("the test's own folder is memory here")
@@ -135,7 +123,7 @@ func TestTheVaultIsMemoryOrItIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if _, err := OpenVault(dir); err != nil {
+	if _, err := OpenJournal(dir); err != nil {
 		t.Error(err)
 	}
 }
