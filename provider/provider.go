@@ -84,7 +84,7 @@ func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, er
 	}
 	log.step("files", "files", len(files))
 	p.audit(Delivery{Request: req, Asked: asked, Answers: answers})
-	r := respond(asked, files, req.Mode)
+	r := respond(files, req.Mode)
 	r.Stale = stale(answers)
 	return r, nil
 }
@@ -113,20 +113,18 @@ func (p *Provider) explain(err error) error {
 	return err
 }
 
-// EmptyFile stands in the volume where every object was optional and missing:
-// an answer with no file leaves the files of the last one standing.
+// EmptyFile stands in the volume where no object is listed, or every one was
+// optional and missing: an answer with no file leaves the files of the last
+// one standing.
 const EmptyFile = ".coffre-empty"
 
-func respond(asked plan.Plan, files []render.File, mode int32) Response {
-	if len(files) == 0 && len(asked.Objects) > 0 {
+func respond(files []render.File, mode int32) Response {
+	if len(files) == 0 {
 		files = []render.File{{Path: EmptyFile, Mode: mode, ID: EmptyFile, Version: "1"}}
 	}
-	r := Response{Files: files, Versions: make([]Version, 0, len(files)+1)}
+	r := Response{Files: files, Versions: make([]Version, 0, len(files))}
 	for _, f := range files {
 		r.Versions = append(r.Versions, Version{f.ID, f.Version})
-	}
-	if len(r.Versions) == 0 { // the driver refuses an answer without any
-		r.Versions = append(r.Versions, Version{"no-objects", "1"})
 	}
 	return r
 }
