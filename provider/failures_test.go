@@ -15,8 +15,6 @@ import (
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/failures"
-	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -51,7 +49,7 @@ func watched(t *testing.T, s *shelf) (*Service, *heard) {
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop], refresh: 1m, maxStale: 1h}}`); err != nil {
 		t.Fatal(err)
 	}
-	p := &Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Audit: func(request.Request, []plan.Answer) {},
+	p := &Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds},
 		Secrets:  cache.New(set, cache.Options{Now: h.clock}),
 		Failures: failures.New(failures.Options{Now: h.clock, Metrics: h, Events: h})}
 	return NewService(p, "test", 2*time.Second, &counts{}), h

@@ -16,6 +16,7 @@ import (
 type Health struct {
 	sockets []string
 	ready   atomic.Bool
+	unready func() string
 	clients []pb.CSIDriverProviderClient
 	places  []places
 }
@@ -43,9 +44,12 @@ func (h *Health) stuck() string {
 	return ""
 }
 
+// Unless makes /readyz fail while there is a reason.
+func (h *Health) Unless(unready func() string) { h.unready = unready }
+
 // NewHealth watches over the sockets at the given paths.
 func NewHealth(sockets []string) (*Health, error) {
-	h := &Health{sockets: sockets}
+	h := &Health{sockets: sockets, unready: func() string { return "" }}
 	for _, path := range sockets {
 		conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 		if err != nil {
@@ -59,14 +63,18 @@ func NewHealth(sockets []string) (*Health, error) {
 // SetReady says that the sockets are served, or no longer.
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 
-// Handler serves /readyz, ready while the sockets are served, and /healthz,
-// which calls Version through each of them as the driver would, and looks for
-// what hangs.
+// Handler serves /readyz, ready while the sockets are served and nothing else is
+// against it, with the reason where it is not; and /healthz, which calls
+// Version through each of them as the driver would, and looks for what hangs.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !h.ready.Load() {
 			http.Error(w, "the sockets are not served", http.StatusServiceUnavailable)
+			return
+		}
+		if reason := h.unready(); reason != "" {
+			http.Error(w, reason, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -40,7 +40,9 @@ type Provider struct {
 	Name    string // the dialect's, for metrics and audit
 	Dialect Dialect
 	Secrets Secrets
-	Audit   func(request.Request, []plan.Answer) // told of every delivery
+	// Audit is told of every delivery, and of every Mount that failed; nil where
+	// nobody asks.
+	Audit func(Delivery)
 	// Turns are those of dear Mounts, shared by all dialects of the node; nil
 	// where there is nobody to share with.
 	Turns *fair.Gate
@@ -65,22 +67,32 @@ func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, er
 	cost := budget.New(ctx, p.Turns, req.Identity.Namespace) // what it may cost
 	defer cost.Close()
 
+	log := newSteps(p.Name, req)
 	asked, err := p.Dialect.Plan(cost, req) // what is asked for
 	if err != nil {
 		return Response{}, invalid(err)
 	}
+	log.step("plan", "objects", len(asked.Objects), "secrets", len(asked.Queries()))
 	answers, err := p.Secrets.Get(budget.With(ctx, cost), req.Identity, asked.Queries()) // what the stores hold
 	if err != nil {
 		return Response{}, unanswered(err, p.explain)
 	}
+	log.answers(asked, answers)
 	files, err := render.Files(cost, asked, answers) // what the pod sees
 	if err != nil {
 		return Response{}, invalid(p.explain(err))
 	}
-	p.Audit(req, answers)
-	r := respond(asked, files, req.Mode)
+	log.step("files", "files", len(files))
+	p.audit(Delivery{Request: req, Asked: asked, Answers: answers})
+	r := respond(files, req.Mode)
 	r.Stale = stale(answers)
 	return r, nil
+}
+
+func (p *Provider) audit(d Delivery) {
+	if p.Audit != nil {
+		p.Audit(d)
+	}
 }
 
 // stale names each store once whose answers are last good values.
@@ -101,20 +113,18 @@ func (p *Provider) explain(err error) error {
 	return err
 }
 
-// EmptyFile stands in the volume where every object was optional and missing:
-// an answer with no file leaves the files of the last one standing.
+// EmptyFile stands in the volume where no object is listed, or every one was
+// optional and missing: an answer with no file leaves the files of the last
+// one standing.
 const EmptyFile = ".coffre-empty"
 
-func respond(asked plan.Plan, files []render.File, mode int32) Response {
-	if len(files) == 0 && len(asked.Objects) > 0 {
+func respond(files []render.File, mode int32) Response {
+	if len(files) == 0 {
 		files = []render.File{{Path: EmptyFile, Mode: mode, ID: EmptyFile, Version: "1"}}
 	}
-	r := Response{Files: files, Versions: make([]Version, 0, len(files)+1)}
+	r := Response{Files: files, Versions: make([]Version, 0, len(files))}
 	for _, f := range files {
 		r.Versions = append(r.Versions, Version{f.ID, f.Version})
-	}
-	if len(r.Versions) == 0 { // the driver refuses an answer without any
-		r.Versions = append(r.Versions, Version{"no-objects", "1"})
 	}
 	return r
 }

@@ -96,6 +96,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(err)
 	}
+	log := newSteps(s.provider.Name, req)
 	unload, err := s.loads.add(req.Identity.Namespace, weight(in))
 	if err != nil {
 		return nil, internal(err)
@@ -110,6 +111,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	}
 	defer place.Leave()
 	ctx = fair.With(ctx, place)
+	log.step("turn", "parameters", len(req.Parameters), "tokens", len(req.Identity.Tokens))
 
 	if r, err = s.provider.Mount(ctx, req); err != nil {
 		return nil, err
@@ -126,13 +128,18 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 // said here is all that shows them.
 func (s *Service) observe(req request.Request, stale []string, err error, took time.Duration) {
 	m := failures.Mount{Dialect: s.provider.Name, Request: req}
+	log := newSteps(s.provider.Name, req)
+	log.since = time.Now().Add(-took)
 	if err == nil {
+		log.step("done", "code", "OK")
 		s.observer.Mounted(s.provider.Name, "OK", took)
 		s.provider.Failures.Served(m, stale)
 		return
 	}
 	f := err.(*Failure)
+	log.step("done", "code", f.Code.String(), "reason", f.Reason)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
+	s.provider.audit(Delivery{Request: req, Failed: f})
 	s.provider.Failures.Failed(m, failures.Failure{Code: f.Code.String(), Reason: f.Reason, Text: f.GRPCStatus().Message(), Cause: fault.Same(f)})
 }
 

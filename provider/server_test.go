@@ -102,7 +102,7 @@ func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderC
 		t.Fatal(err)
 	}
 	seen := &counts{}
-	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{})},
 		"test", 2*time.Second, seen)
 	if change != nil {
 		change(service)
@@ -348,7 +348,7 @@ func FuzzMount(f *testing.F) {
 		f.Fatal(err)
 	}
 	seen := &counts{}
-	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{}), Audit: func(request.Request, []plan.Answer) {}},
+	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{})},
 		"test", 10*time.Second, seen)
 	f.Add(mountRequest("[{name: a, key: k}]").Attributes, "null")
 	f.Add(mountRequest(`[{name: a, keys: "*", rewrite: {regexp: k, with: ../x}}]`).Attributes, `{"a":"b"}`)

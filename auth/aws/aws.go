@@ -222,6 +222,10 @@ func (s *Session) Principal() string {
 	return join(first, s.chainKey())
 }
 
+// Role is the ARN of the role that is read as, "" where it is not known: that of
+// EKS Pod Identity is the agent's to know.
+func (s *Session) Role() string { return cmp.Or(s.login.Chain.RoleARN, s.login.RoleARN) }
+
 // Account is the AWS account of the session, as far as it is known before
 // logging in.
 func (s *Session) Account() string {

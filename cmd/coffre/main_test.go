@@ -437,7 +437,7 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 			t.Errorf("no %s in the metrics:\n%s", want, regexp.MustCompile(`(?m)^(#|go_|process_|coffre_mount_duration).*\n`).ReplaceAllString(metrics, ""))
 		}
 	}
-	p.until(t, `"audit: delivered" dialect="coffre" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\["docs/prod/mysql version=\S+ fetched"`)
+	p.until(t, `"audit: delivered" dialect="coffre" node="\S*" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\[\{"store":"docs","name":"prod/mysql","version":"\S+","file":"database-password,mysql/","result":"fetched"\}\]`)
 
 	if err := os.WriteFile(stores, []byte("stores: {docs: {kind: sopz}}"), 0o600); err != nil {
 		t.Fatal(err)
@@ -491,6 +491,81 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 	}
 }
 
+// logging.verbosity: 5 of the chart.
+func TestVerbosity5ShowsEachStepOfAMountAndNoValue(t *testing.T) {
+	manifest := write(t, "m.yaml", class(t, sopstest.NewKey(t), mysqlObjects))
+	for _, format := range []string{"text", "json"} {
+		dir := t.TempDir()
+		p := startServe(t, dir, "-v=5", "--logging-format", format)
+		if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
+			t.Fatal(errs)
+		}
+		p.until(t, "mount: done")
+		for _, step := range []string{"mount: turn", "mount: plan", "mount: answer", "mount: answers", "mount: files", "mount: done"} {
+			if !regexp.MustCompile(`"` + step + `".*secretProviderClass"?[=:]"mysql"`).MatchString(p.text()) {
+				t.Errorf("%s: no line %q:\n%s", format, step, p.text())
+			}
+		}
+		if strings.Contains(p.text(), "hunter2") {
+			t.Errorf("%s: a value is in the log", format)
+		}
+	}
+	dir := t.TempDir()
+	quiet := startServe(t, dir)
+	if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
+		t.Fatal(errs)
+	}
+	quiet.until(t, "audit: delivered")
+	if strings.Contains(quiet.text(), "mount: ") {
+		t.Errorf("steps are shown without -v:\n%s", quiet.text())
+	}
+}
+
+// A rollout of a file in which every store is broken must not succeed; pods
+// that run are kept, and a mended file makes the provider ready without a restart.
+func TestAFirstStartWithoutAStoreThatLoadsIsNotReadyAndSaysWhy(t *testing.T) {
+	const good = "  docs: {kind: sops, namespaces: [shop], file: /none}\n"
+	for name, c := range map[string]struct {
+		text, reason string
+	}{
+		"every store is broken": {"stores:\n  docs: {kind: sopz, namespaces: [shop]}\n", `line 2: stores.docs.kind: "sopz" is no kind of store`},
+		"no YAML":               {"stores: [", "is not YAML"},
+		"no mapping":            {"stores: 5\n", "stores: must be a mapping"},
+		"no stores":             {"stores: {}\n", ""},
+		"empty":                 {"", ""},
+		"one of two":            {"stores:\n" + good + "  bad: {kind: sopz}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stores := write(t, "stores.yaml", c.text)
+			p := startServe(t, t.TempDir(), "--stores", stores, "--stores-poll-interval", "20ms", "--health-addr", "127.0.0.1:0")
+			url := "http://" + regexp.MustCompile(`what="health" address="([^"]+)"`).FindStringSubmatch(p.until(t, `what="health" address="[^"]+"`))[1]
+			code, text := get(t, url+"/readyz")
+			if c.reason == "" {
+				if code != 200 {
+					t.Errorf("got %d %s; want ready", code, text)
+				}
+				return
+			}
+			if code != 503 || !strings.Contains(text, c.reason) {
+				t.Errorf("got %d %s; want 503 and %s", code, text, c.reason)
+			}
+			if code, text := get(t, url+"/healthz"); code != 200 {
+				t.Errorf("it lives all the same: got %d %s", code, text)
+			}
+			if log := p.text(); !strings.Contains(log, "not ready until the store configuration is mended") || strings.Contains(log, "in force") {
+				t.Errorf("the log does not say so, or speaks of what was in force at a first start:\n%s", log)
+			}
+			if err := os.WriteFile(stores, []byte("stores:\n"+good), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.until(t, `"store configuration loaded"`)
+			if code, text := get(t, url+"/readyz"); code != 200 {
+				t.Errorf("mended: got %d %s; want ready", code, text)
+			}
+		})
+	}
+}
+
 func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -539,5 +614,5 @@ func TestPodsStartFromTheKeptCacheWhileTheStoreIsGone(t *testing.T) {
 	if status != 0 {
 		t.Error(text)
 	}
-	next.until(t, `audit: delivered.* stale"`)
+	next.until(t, `audit: delivered.*"result":"stale"`)
 }

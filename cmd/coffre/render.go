@@ -28,8 +28,6 @@ import (
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
-	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -293,7 +291,7 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 		if !ok {
 			return nil, fmt.Errorf("spec.provider %q is no dialect of this build; there are: %s", name, strings.Join(wiring.Names(), ", "))
 		}
-		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets, Audit: func(request.Request, []plan.Answer) {}}
+		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets}
 		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)
 	}, nil
 }

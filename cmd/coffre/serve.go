@@ -97,7 +97,8 @@ func setLogFormat(format string, std stdio) error {
 	switch format {
 	case "text":
 	case "json":
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, nil)))
+		// Whether a line is verbose is klog's to decide, by -v.
+		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(std.err, &slog.HandlerOptions{Level: slog.Level(-128)})))
 	default:
 		return usagef("--logging-format %q is neither text nor json", format)
 	}
@@ -145,8 +146,9 @@ func (o serveOptions) run(ctx context.Context) error {
 	wiring := o.wire(metrics)
 	defer wiring.Close()
 	stores := store.NewSet(wiring.Catalog)
+	followed := &configuration{path: o.stores, stores: stores, metrics: metrics}
 	if o.stores != "" {
-		if err := stores.Watch(ctx, o.stores, o.poll, reportReload(o.stores, stores, metrics)); err != nil {
+		if err := stores.Watch(ctx, o.stores, o.poll, followed.reloaded); err != nil {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
@@ -186,13 +188,13 @@ func (o serveOptions) run(ctx context.Context) error {
 			return err
 		}
 		sockets = append(sockets, socket)
-		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name), Failures: watch, Turns: turns}
+		p := &provider.Provider{Name: name, Dialect: wiring.Dialects[name], Secrets: secrets, Audit: provider.AuditLog(name, o.nodeName), Failures: watch, Turns: turns}
 		service := provider.NewService(p, version, o.mountTimeout, metrics)
 		services = append(services, service)
 		servers = append(servers, provider.NewServer(service))
 	}
 	defer unlink()
-	err = o.serveAll(ctx, sockets, servers, o.health(services, secrets), metrics)
+	err = o.serveAll(ctx, sockets, servers, o.health(services, secrets, followed), metrics)
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
@@ -298,31 +300,13 @@ func profiles() http.Handler {
 	return mux
 }
 
-// reportReload logs and counts every attempt to read the store configuration,
-// one line a mistake.
-func reportReload(path string, stores *store.Set, metrics *provider.Metrics) func(error) {
-	return func(err error) {
-		metrics.Reloaded(err, stores.Len())
-		mistakes := strict.Errors{}
-		switch {
-		case err == nil:
-			klog.InfoS("store configuration loaded", "file", path, "stores", stores.Len())
-		case errors.As(err, &mistakes):
-			for _, m := range mistakes {
-				klog.ErrorS(nil, "store configuration is wrong; what was in force stays", "file", path, "line", m.Line, "field", m.Path, "error", m.Text)
-			}
-		default:
-			klog.ErrorS(err, "store configuration cannot be read; what was in force stays", "file", path)
-		}
-	}
-}
-
 // stuck is for how long a place may be held beyond the time that its work has.
 const stuck = 30 * time.Second
 
-// health says what /healthz has to look for.
-func (o serveOptions) health(services []*provider.Service, secrets *cache.Cache) func(*provider.Health) {
+// health says what /healthz and /readyz have to look for.
+func (o serveOptions) health(services []*provider.Service, secrets *cache.Cache, followed *configuration) func(*provider.Health) {
 	return func(h *provider.Health) {
+		h.Unless(followed.unready)
 		for _, s := range services {
 			h.Watch("mounts", o.mountTimeout+stuck, s.Oldest)
 		}

@@ -309,6 +309,14 @@ func (c *Cache) openFor(ctx context.Context, s store.Selector, id auth.Identity)
 	return r
 }
 
+// role is whom the store is read as, where it knows.
+func (r *reader) role() string {
+	if known, ok := r.Store.(store.RoleHolder); ok {
+		return known.Role()
+	}
+	return ""
+}
+
 // identityKey is who a store sees. A store that is read as the provider sees
 // one identity whoever asks; its namespaces were checked when it was opened.
 func identityKey(c store.Config, s store.Store, id auth.Identity) string {
@@ -329,7 +337,7 @@ func identityKey(c store.Config, s store.Store, id auth.Identity) string {
 // answer gathers what a query's wants gave.
 func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 	from := r.readers[q.Store]
-	a := plan.Answer{Store: from.Config.Name, Found: make([]plan.Found, 0, len(wants))}
+	a := plan.Answer{Store: from.Config.Name, Role: from.role(), Found: make([]plan.Found, 0, len(wants))}
 	for _, w := range wants {
 		if w.err != nil {
 			if q.Optional && store.ReasonOf(w.err) == store.NotFound {

@@ -89,6 +89,7 @@ const (
 // none for a missing optional secret.
 type Answer struct {
 	Store string // the store's name, for the audit line
+	Role  string // whom the store was read as, where it knows; for the audit line
 	Found []Found
 }
 

@@ -6,6 +6,7 @@ package request
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -57,12 +58,22 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	if len(attributes) == 0 {
+		return Request{}, errors.New("failed to unmarshal attributes, error: there are none")
+	}
+
 	id := auth.Identity{
 		Namespace:      attributes[attrPodNamespace],
 		ServiceAccount: attributes[attrServiceAccount],
 		Pod:            auth.Pod{Name: attributes[attrPodName], UID: attributes[attrPodUID]},
 	}
 	known := Request{Class: attributes[attrClass], Identity: id, TargetPath: req.GetTargetPath()}
+	for _, name := range []string{attrPodNamespace, attrPodName, attrServiceAccount} {
+		if attributes[name] == "" {
+			return known, fmt.Errorf("the request names no %s, which kubelet adds where the CSIDriver object says podInfoOnMount: true", name)
+		}
+	}
+
 	secrets, err := stringMap("secrets", req.GetSecrets(), maxSecrets)
 	if err != nil {
 		return known, err

@@ -76,6 +76,11 @@ func TestBadRequestSaysWhichPartAndQuotesNothing(t *testing.T) {
 		want string
 	}{
 		"no target":            {&pb.MountRequest{Attributes: attributes(nil), Permission: "420"}, "Missing mount path"},
+		"no attributes":        {&pb.MountRequest{TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: there are none"},
+		"empty attributes":     {&pb.MountRequest{Attributes: "{}", TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: there are none"},
+		"no pod":               {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/pod.name": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/pod.name,"},
+		"no namespace":         {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/pod.namespace": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/pod.namespace,"},
+		"no service account":   {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.name": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/serviceAccount.name,"},
 		"attributes":           {&pb.MountRequest{Attributes: `{"a":"hunter2`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: not JSON at byte 13"},
 		"attribute of a type":  {&pb.MountRequest{Attributes: `{"a":{"b":"hunter2"}}`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: a JSON object"},
 		"secrets":              {&pb.MountRequest{Attributes: attributes(nil), Secrets: `["hunter2"]`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal secrets, error: a JSON array"},

@@ -61,7 +61,7 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre"),
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node"),
 		Failures: failures.New(failures.Options{Metrics: metrics})}
 	g := provider.NewServer(provider.NewService(p, "bench", time.Minute, metrics))
 	go g.Serve(socket)

@@ -137,7 +137,7 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { secrets.Run(ctx) })
-		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre")}, "bench", time.Minute, provider.NewMetrics("bench"))
+		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node")}, "bench", time.Minute, provider.NewMetrics("bench"))
 
 		type issued struct {
 			token string

@@ -28,8 +28,6 @@ import (
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
-	"github.com/coffre-csi/coffre/provider/plan"
-	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/test/node"
 )
@@ -321,7 +319,7 @@ func (w *world) start(restore bool) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{}, Secrets: w.cache, Audit: func(request.Request, []plan.Answer) {}}
+	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{}, Secrets: w.cache}
 	w.server = provider.NewServer(provider.NewService(p, "chaos", 30*time.Second, w.observed))
 	go w.server.Serve(socket)
 	if w.conn, err = grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost")); err != nil {

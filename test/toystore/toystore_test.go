@@ -10,7 +10,6 @@ import (
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
-	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/store/storetest"
@@ -74,7 +73,7 @@ func TestItServesAMount(t *testing.T) {
 		t.Fatalf("the stores do not load: %v", err)
 	}
 	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: server.Kinds()}, Secrets: cache.New(set, cache.Options{}),
-		Audit: func(request.Request, []plan.Answer) {}}
+		Audit: func(provider.Delivery) {}}
 	r, err := p.Mount(context.Background(), request.Request{Identity: api, Class: "mysql", Mode: 0o644, TargetPath: "/t", Parameters: map[string]string{
 		"store": "toys", "objects": "- {name: prod/mysql, key: password, file: database-password}"}})
 	if err != nil {

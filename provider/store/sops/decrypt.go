@@ -1,6 +1,7 @@
 package sops
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha512"
@@ -37,6 +38,11 @@ func parse(text string, f Format) (*document, error) {
 	branches, err := parseText(text, f)
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range branches {
+		if err := checkUnique(m, f == INI); err != nil {
+			return nil, err
+		}
 	}
 	data, fs, err := takeMetadata(branches, f)
 	if err != nil {
@@ -80,7 +86,7 @@ func (d *document) decryptWith(key []byte) ([]mapping, error) {
 	if err != nil {
 		return nil, store.Errorf(store.Invalid, "has a data key that is not 32 bytes long")
 	}
-	w := &walker{block: block, meta: &d.meta, mac: sha512.New()}
+	w := &walker{block: block, meta: &d.meta, mac: sha512.New(), binary: d.format == Binary}
 	if d.meta.macOnly {
 		w.mac.Write(macOnlyStart)
 	}
@@ -108,9 +114,10 @@ var macOnlyStart, _ = hex.DecodeString("8a3fd2ad54ce66527b1034f3d147be0b0b975b3b
 
 // A walker decrypts a tree in document order and hashes what it finds.
 type walker struct {
-	block cipher.Block
-	meta  *metadata
-	mac   hash.Hash
+	block  cipher.Block
+	meta   *metadata
+	mac    hash.Hash
+	binary bool
 }
 
 // A place is where a value stands: its path, which is authenticated with it,
@@ -166,7 +173,7 @@ func (w *walker) mapping(in mapping, p place) (mapping, error) {
 		if _, is := v.(comment); is {
 			return nil, fmt.Errorf("was changed after it was encrypted: its %q is typed as a comment", clip(below.path))
 		}
-		out = append(out, entry{key: e.key, value: v})
+		out = append(out, entry{key: e.key, value: v, merge: e.merge})
 		cs = comments{}
 	}
 	return out, nil
@@ -249,29 +256,33 @@ func (w *walker) comment(c comment, p place, cs comments) (comment, error) {
 	return c, fmt.Errorf("was changed after it was encrypted: a comment below %q is typed as a value", clip(p.path))
 }
 
-// sum adds a leaf to the MAC, in the one spelling that every format shares.
-func (w *walker) sum(v any) {
+// sum adds a leaf to the MAC.
+func (w *walker) sum(v any) { w.mac.Write(leaf(v)) }
+
+// leaf is a value in the one spelling that every format shares; comments and
+// nothing are none.
+func leaf(v any) []byte {
 	switch v := v.(type) {
 	case string:
-		w.mac.Write([]byte(v))
+		return []byte(v)
 	case []byte:
-		w.mac.Write(v)
+		return v
 	case int:
-		w.mac.Write(strconv.AppendInt(nil, int64(v), 10))
+		return strconv.AppendInt(nil, int64(v), 10)
 	case float64:
-		w.mac.Write(strconv.AppendFloat(nil, v, 'f', -1, 64))
+		return strconv.AppendFloat(nil, v, 'f', -1, 64)
 	case bool:
 		if v {
-			w.mac.Write([]byte("True"))
-		} else {
-			w.mac.Write([]byte("False"))
+			return []byte("True")
 		}
+		return []byte("False")
 	case time.Time:
 		text, err := v.MarshalText()
 		if err == nil {
-			w.mac.Write(text)
+			return text
 		}
 	}
+	return nil
 }
 
 var errDamaged = errors.New("is damaged, or was moved here from elsewhere")
@@ -305,11 +316,19 @@ func (w *walker) open(text, path string) (any, error) {
 	if err != nil {
 		return nil, errDamaged
 	}
-	return typed(plain, kind)
+	if kind == "bytes" && !w.binary {
+		return nil, errors.New("is typed as bytes, which sops writes in binary documents only")
+	}
+	v, err := typed(plain, kind)
+	_, isComment := v.(comment)
+	if err == nil && !isComment && !bytes.Equal(leaf(v), plain) {
+		return nil, fmt.Errorf("is not of its type, %s, as sops writes it", clip(kind))
+	}
+	return v, err
 }
 
-// typed reads plaintext as its type tag says. The tag is not authenticated,
-// but the MAC is over what comes of it.
+// typed reads plaintext as its type tag says. The tag is not authenticated, but
+// the MAC is over what comes of it, and that must be the plaintext again.
 func typed(plain []byte, kind string) (v any, err error) {
 	text := string(plain)
 	switch kind {

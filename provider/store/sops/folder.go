@@ -21,15 +21,32 @@ const maxFiles = 10_000
 // Every file is opened through an os.Root, so that neither a name nor a
 // symbolic link leads out of the folder. Links inside of it are followed:
 // ConfigMap and Secret volumes are made of them.
-type folder struct{ *reader }
+//
+// Where the store has a prefix, its folder is the root: what stands beside it
+// is another tenant's, and no link leads there.
+type folder struct {
+	*reader
+	prefix string // of every name
+}
+
+// within is the folder of the prefix, ending in a slash, or "".
+func (d *folder) within() string { return d.prefix[:strings.LastIndexByte(d.prefix, '/')+1] }
 
 func (d *folder) root() (*os.Root, error) {
 	root, err := os.OpenRoot(d.settings.Directory)
+	if err == nil && d.within() != "" {
+		whole := root
+		root, err = whole.OpenRoot(path.Clean(d.within()))
+		whole.Close()
+	}
 	if err != nil {
-		return nil, store.Errorf(store.Unavailable, "the folder %s cannot be read: %s", d.settings.Directory, reason(err))
+		return nil, store.Errorf(store.Unavailable, "the folder %s cannot be read: %s", d.place(), reason(err))
 	}
 	return root, nil
 }
+
+// place is the folder, for an error.
+func (d *folder) place() string { return filepath.Join(d.settings.Directory, d.within()) }
 
 // Fetch decrypts every document that the refs name once.
 func (d *folder) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, error) {
@@ -90,11 +107,18 @@ func (d *folder) document(root *os.Root, file string, ids identities) (*opened, 
 	if !filepath.IsLocal(file) || path.Clean(file) != file || file == whole || strings.ContainsAny(file, "\x00\\") {
 		return nil, store.Errorf(store.Invalid, "is no clean path of a file below the folder")
 	}
-	text, err := readFile(root.Open, file)
+	below, inside := strings.CutPrefix(file, d.within())
+	if !inside || !strings.HasPrefix(file, d.prefix) {
+		return nil, store.Errorf(store.Invalid, "is no file below the store's prefix")
+	}
+	text, err := readFile(root.Open, below)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		names, _ := d.names(root, func(string) bool { return true })
-		return nil, store.Errorf(store.NotFound, "%s has no such file%s", d.settings.Directory, nearest(file, names))
+		names, _ := d.names(root, func(name string) bool { return strings.HasPrefix(name, d.prefix) })
+		for i := range names {
+			names[i] = strings.TrimPrefix(names[i], d.prefix) // as the tenant writes it
+		}
+		return nil, store.Errorf(store.NotFound, "%s has no such file%s", d.place(), nearest(strings.TrimPrefix(file, d.prefix), names))
 	case errors.Is(err, errTooLarge):
 		return nil, store.Errorf(store.Invalid, "the document is larger than %d KiB", maxDocument>>10)
 	case errors.Is(err, errNotRegular):
@@ -124,7 +148,7 @@ func (d *folder) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 		return nil, err
 	}
 	for _, name := range names {
-		text, err := readFile(root.Open, name)
+		text, err := readFile(root.Open, strings.TrimPrefix(name, d.within()))
 		if encrypted := err == nil && strings.Contains(text, marker); encrypted && !found.TakeTagged(name) {
 			break
 		}
@@ -132,7 +156,8 @@ func (d *folder) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 	return found.Refs()
 }
 
-// names are the paths of the folder's files that match.
+// names are the paths of the folder's files that match, the prefix's folder
+// with them.
 func (d *folder) names(root *os.Root, match func(string) bool) ([]string, error) {
 	var names []string
 	seen := 0
@@ -149,10 +174,11 @@ func (d *folder) names(root *os.Root, match func(string) bool) ([]string, error)
 			return nil
 		}
 		if seen++; seen > maxFiles {
-			return store.Errorf(store.Invalid, "the folder %s has more than %d files", d.settings.Directory, maxFiles)
+			return store.Errorf(store.Invalid, "the folder %s has more than %d files", d.place(), maxFiles)
 		}
-		if info, err := root.Stat(name); err == nil && info.Mode().IsRegular() && match(name) {
-			names = append(names, name)
+		full := d.within() + name
+		if info, err := root.Stat(name); err == nil && info.Mode().IsRegular() && match(full) {
+			names = append(names, full)
 		}
 		return nil
 	})
@@ -160,7 +186,7 @@ func (d *folder) names(root *os.Root, match func(string) bool) ([]string, error)
 		return nil, e
 	}
 	if err != nil {
-		return nil, store.Errorf(store.Unavailable, "the folder %s cannot be read: %s", d.settings.Directory, reason(err))
+		return nil, store.Errorf(store.Unavailable, "the folder %s cannot be read: %s", d.place(), reason(err))
 	}
 	return names, nil
 }

@@ -65,16 +65,26 @@ func detect(text string) (Format, error) {
 		}
 		return JSON, nil
 	}
+	// Keys of a tenant may be called sops_token; the metadata's own are few.
+	flat := 0
+	found := Format("")
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, " \t\r\n")
+		rest, isKey := strings.CutPrefix(line, metadataKey+":")
 		switch {
-		case line == "[sops]":
-			return INI, nil
-		case strings.HasPrefix(line, "sops_") && strings.Contains(line, "="):
-			return Dotenv, nil
-		case strings.HasPrefix(line, "sops:"):
-			return YAML, nil
+		case line == "["+metadataKey+"]":
+			found = INI
+		case strings.HasPrefix(line, metadataPrefix+"mac="), strings.HasPrefix(line, metadataPrefix+"lastmodified="):
+			flat++
+		case isKey && strings.Trim(rest, " ") == "", isKey && strings.HasPrefix(strings.TrimLeft(rest, " "), "{"):
+			found = YAML
 		}
+	}
+	if flat == 2 {
+		return Dotenv, nil
+	}
+	if found != "" {
+		return found, nil
 	}
 	return "", errors.New("has no sops metadata, so it is not encrypted or not whole")
 }

@@ -22,9 +22,10 @@ const (
 // identities are the age keys that a reader has, by their public halves.
 type identities map[string]age.Identity
 
-// add takes every line of text that is an age secret key. Other lines are
-// somebody else's business; a line that begins like a key and is none is an
-// error that does not quote it.
+// add takes every age secret key of text: those on lines of their own, and
+// several on one, as SOPS_AGE_KEY may have them, parted by blanks or commas.
+// Other lines, comments among them, are somebody else's business; a word that
+// begins like a key and is none is an error that does not quote it.
 func (ids identities) add(text string) error {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	lines.Buffer(nil, maxDocument)
@@ -33,7 +34,17 @@ func (ids identities) add(text string) error {
 		if !strings.HasPrefix(line, keyMark) {
 			continue
 		}
-		public, id, err := parseIdentity(line)
+		if err := ids.addLine(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (ids identities) addLine(line string) error {
+	between := func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }
+	for word := range strings.FieldsFuncSeq(line, between) {
+		public, id, err := parseIdentity(word)
 		if err != nil {
 			return errors.New("holds a line that begins with " + keyMark + " and is no age secret key")
 		}

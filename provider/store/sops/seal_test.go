@@ -69,6 +69,11 @@ func (s *sealer) seal(v any, path string) string {
 	case time.Time:
 		b, _ := v.MarshalText()
 		kind, text = "time", string(b)
+	case bool:
+		kind, text = "bool", "False"
+		if v {
+			text = "True"
+		}
 	default:
 		kind, text = fmt.Sprintf("%T", v), fmt.Sprint(v)
 		kind = strings.TrimSuffix(kind, "64")

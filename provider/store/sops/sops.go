@@ -88,7 +88,7 @@ func open(_ context.Context, c store.Config, id auth.Identity) (store.Store, err
 	}
 	r := &reader{settings: *s, secrets: id.Secrets}
 	if s.Directory != "" {
-		return &folder{reader: r}, nil
+		return &folder{reader: r, prefix: c.Prefix}, nil
 	}
 	return &single{reader: r}, nil
 }

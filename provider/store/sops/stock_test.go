@@ -145,7 +145,7 @@ func TestWholeDocumentIsWhatTheSopsCommandDecrypts(t *testing.T) {
 		YAML: {yamlPlain, "---\na: 1\n---\n# second\nb: 2\nc:\n  - x\n", "a: b\n", "key: >-\n  folded\n  text\n# one\n# two\n", "a:\n  # only a comment\n  b: {}\nl: [] # void\n",
 			"a: 1 # c\nb: # of a mapping\n  c: 1\nd: # of a list\n  - 1\n", "x: \"multi\\nline\"\ny: \" lead\"\nz: \"tab\\t\"\nv: '*x'\n", "n: -0.0\ni: .inf\nj: 1e3\nk: 0x1F\nl: 1_000\nm: ~\no: +5\n"},
 		JSON:   {jsonPlain, "{}", `{"a":[[],[[1]]]}`, `{"data":"x"}`},
-		Dotenv: {dotenvPlain, "A=1\n", "A=\\n\nA=twice\n"},
+		Dotenv: {dotenvPlain, "A=1\n", "A=\\n\nB=twice\n"},
 		INI:    {iniPlain, "[s]\nk=v\n", "[s]\na=`x#y`\n[s]\nb=1\n", "; c1\n; c2\n[s]\n# k1\n# k2\nk=\" pad \"\n"},
 		Binary: {plains[Binary], "plain text", "{\"json\": 1}"},
 	}

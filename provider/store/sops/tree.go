@@ -21,6 +21,7 @@ type (
 	entry   struct {
 		key   string // "" for a comment
 		value any
+		merge bool // a YAML merge key, <<: the entries of value count where there is no other
 	}
 	list    []any
 	comment struct {
@@ -78,6 +79,7 @@ func checkSize(text string, f Format) error {
 const whole = "."
 
 var (
+	errShifted   = errors.New("stands behind an empty item of its list, which nothing protects: anybody may add one, and so move it; use a key instead of its place, or the whole list")
 	errNoSuchKey = errors.New("no such key")
 	errAmbiguous = errors.New("stands more than once in the document")
 )
@@ -123,10 +125,113 @@ func (cs *candidates) add(v any, name string, steps ...int) error {
 			}
 			*cs = append(*cs, candidate{e.key, e.value, append(slices.Clone(steps), i)})
 		}
+		cs.addMerged(v, name, steps)
 	case list:
 		key, _, _ := strings.Cut(name, "/")
-		if i, err := step(v, key); err == nil {
+		i, err := step(v, key)
+		if errors.Is(err, errShifted) {
+			return err
+		}
+		if err == nil {
 			*cs = append(*cs, candidate{key, v[i], append(slices.Clone(steps), i)})
+		}
+	}
+	return nil
+}
+
+// addMerged takes the parts of what is merged into v, but for those that are
+// there: a mapping's own entries count first, then the first one merged.
+func (cs *candidates) addMerged(v mapping, name string, steps []int) {
+	for i, e := range v {
+		if !e.merge {
+			continue
+		}
+		sources, isList := e.value.(list)
+		if !isList {
+			sources = list{e.value}
+		}
+		for j, source := range sources {
+			m, is := source.(mapping)
+			if !is {
+				continue
+			}
+			at := append(slices.Clone(steps), i)
+			if isList {
+				at = append(at, j)
+			}
+			var merged candidates
+			if merged.add(m, name, at...) != nil {
+				continue
+			}
+			for _, c := range merged {
+				if !slices.ContainsFunc(*cs, func(o candidate) bool { return o.key == c.key }) {
+					*cs = append(*cs, c)
+				}
+			}
+		}
+	}
+}
+
+// unmerged are a mapping's entries with what is merged into it, comments left
+// out.
+func (m mapping) unmerged() mapping {
+	var out, merged mapping
+	for _, e := range m {
+		if _, is := e.value.(comment); is {
+			continue
+		}
+		if !e.merge {
+			out = append(out, e)
+			continue
+		}
+		sources, isList := e.value.(list)
+		if !isList {
+			sources = list{e.value}
+		}
+		for _, source := range sources {
+			if inner, is := source.(mapping); is {
+				merged = append(merged, inner.unmerged()...)
+			}
+		}
+	}
+
+	have := make(map[string]bool, len(out))
+	for _, e := range out {
+		have[e.key] = true
+	}
+	for _, e := range merged {
+		if !have[e.key] {
+			have[e.key] = true
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// checkUnique refuses keys that stand twice in one mapping: one of them may be
+// empty, which the MAC does not see, and the last one counts to most readers.
+// INI has sections of one name, at its top.
+func checkUnique(v any, sections bool) error {
+	switch v := v.(type) {
+	case mapping:
+		seen := make(map[string]bool, len(v))
+		for _, e := range v {
+			if _, is := e.value.(comment); is {
+				continue
+			}
+			if seen[e.key] && !sections {
+				return fmt.Errorf("has the key %q twice in one mapping", clip(e.key))
+			}
+			seen[e.key] = true
+			if err := checkUnique(e.value, false); err != nil {
+				return err
+			}
+		}
+	case list:
+		for _, item := range v {
+			if err := checkUnique(item, false); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -185,10 +290,30 @@ func step(v any, name string) (int, error) {
 			if want == 0 {
 				return i, nil
 			}
+			if isEmpty(item) {
+				return 0, errShifted
+			}
 			want--
 		}
 	}
 	return 0, errNoSuchKey
+}
+
+// isEmpty says whether a value adds nothing to a document's MAC.
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case mapping:
+		return !slices.ContainsFunc(v, func(e entry) bool { return !isEmpty(e.value) })
+	case list:
+		return !slices.ContainsFunc(v, func(item any) bool { return !isEmpty(item) })
+	case comment:
+		return true
+	}
+	return false
 }
 
 func child(v any, i int) any {
@@ -216,8 +341,8 @@ func topKeys(branches []mapping) []string {
 	var keys []string
 	seen := map[string]bool{}
 	for _, m := range branches {
-		for _, e := range m {
-			if _, is := e.value.(comment); is || seen[e.key] || e.key == "" {
+		for _, e := range m.unmerged() {
+			if seen[e.key] || e.key == "" {
 				continue
 			}
 			seen[e.key] = true
@@ -294,10 +419,7 @@ func (w *jsonWriter) write(v any) error {
 	case mapping:
 		w.buf.WriteByte('{')
 		first, seen := true, map[string]bool{}
-		for _, e := range v {
-			if _, is := e.value.(comment); is {
-				continue
-			}
+		for _, e := range v.unmerged() {
 			if w.unique && seen[e.key] {
 				return fmt.Errorf("key %q %w", clip(e.key), errAmbiguous)
 			}

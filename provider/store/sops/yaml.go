@@ -74,7 +74,8 @@ func yamlMapping(n *yaml.Node, b *budget, depth int, own bool) (mapping, error) 
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		if k.Kind != yaml.ScalarNode || k.ShortTag() != "!!str" {
+		merge := k.Kind == yaml.ScalarNode && k.ShortTag() == "!!merge"
+		if k.Kind != yaml.ScalarNode || k.ShortTag() != "!!str" && !merge {
 			return nil, fmt.Errorf("has a key on line %d that is not a string", k.Line)
 		}
 		if seen[k.Value] {
@@ -92,7 +93,7 @@ func yamlMapping(n *yaml.Node, b *budget, depth int, own bool) (mapping, error) 
 		if err != nil {
 			return nil, err
 		}
-		m = append(m, entry{key: k.Value, value: value})
+		m = append(m, entry{key: k.Value, value: value, merge: merge})
 		if scalar {
 			m = appendComments(m, v.FootComment, false)
 		}
@@ -212,6 +213,9 @@ func yamlNode(v any) (*yaml.Node, error) {
 			k := &yaml.Node{}
 			if err := k.Encode(e.key); err != nil {
 				return nil, errors.New("cannot be written as YAML")
+			}
+			if e.merge {
+				k = &yaml.Node{Kind: yaml.ScalarNode, Style: yaml.TaggedStyle, Tag: "!!merge", Value: e.key}
 			}
 			value, err := yamlNode(e.value)
 			if err != nil {

@@ -121,6 +121,12 @@ func TestImpersonationNeedsTheGrantOfEveryLink(t *testing.T) {
 	request := &credentialspb.GenerateAccessTokenRequest{Name: "projects/-/serviceAccounts/" + robot,
 		Delegates: []string{"projects/-/serviceAccounts/" + middle}, Scope: []string{"https://www.googleapis.com/auth/cloud-platform"}}
 	const creator = "roles/iam.serviceAccountTokenCreator"
+	w.Grant("projects/-/serviceAccounts/"+middle, "roles/iam.workloadIdentityUser", shopAPI) // tokens, but no delegation
+	w.Grant("projects/-/serviceAccounts/"+robot, creator, "serviceAccount:"+middle)
+	_, err = iam.GenerateAccessToken(ctx, request)
+	wantStatus(t, "a delegate without implicitDelegation", err, codes.PermissionDenied, "iam.serviceAccounts.implicitDelegation")
+	w.Revoke("projects/-/serviceAccounts/" + robot)
+	w.Revoke("projects/-/serviceAccounts/" + middle)
 	for _, grant := range []struct{ on, to string }{{middle, shopAPI}, {robot, "serviceAccount:" + middle}} {
 		_, err := iam.GenerateAccessToken(ctx, request)
 		wantStatus(t, "before the grant on "+grant.on, err, codes.PermissionDenied, "denied on resource")

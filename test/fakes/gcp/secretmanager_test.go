@@ -57,6 +57,7 @@ func TestWhatCannotBeReadIsRefusedAsSecretManagerWordsIt(t *testing.T) {
 	w.SetSecretValue("projects/shop/secrets/salaries", "x")
 	w.Grant(mysql, accessor, shopAPI)
 	w.Grant("projects/shop/secrets/nothing", accessor, shopAPI)
+	w.Grant("projects/shop/secrets/salaries", accessor, strings.Replace(shopAPI, "shop:api", "hr:api", 1))
 	c := w.secrets(t, "", w.asShop(t))
 
 	for _, r := range []struct {
