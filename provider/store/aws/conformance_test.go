@@ -1,7 +1,6 @@
 package aws
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/coffre-csi/coffre/auth"
@@ -13,19 +12,15 @@ func TestBothKindsConform(t *testing.T) {
 	for _, kind := range []string{SecretsManager, ParameterStore} {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld()
-			kinds, writes := w.kinds(), 0
+			kinds := w.kinds()
 			web := identity()
 			web.ServiceAccount = "web"
 			w.roles["shop/web"] = "arn:aws:iam::123456789012:role/web"
 			storetest.Run(t, storetest.Harness{
 				Identity: identity(), Principals: []auth.Identity{identity(), web}, Lists: true,
 				Put: func(_ testing.TB, name, value string) {
-					writes++
-					v := current(value)[0]
-					v.id = fmt.Sprintf("11111111-2222-3333-4444-%012d", writes)
-					w.secrets["us-east-1"][name] = []version{v}
-					v.id = fmt.Sprint(writes)
-					w.parameters["us-east-1"][name] = []version{v}
+					w.SetSecretValue("us-east-1", name, value)
+					w.SetParameterValue("us-east-1", name, value)
 				},
 				Open: func(t testing.TB, id auth.Identity) *store.Opened {
 					set := store.NewSet(store.Catalog{Kinds: kinds})
