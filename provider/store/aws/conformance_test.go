@@ -1,0 +1,44 @@
+package aws
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/coffre-csi/coffre/auth"
+	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/store/storetest"
+)
+
+func TestBothKindsConform(t *testing.T) {
+	for _, kind := range []string{SecretsManager, ParameterStore} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld()
+			kinds, writes := w.kinds(), 0
+			web := identity()
+			web.ServiceAccount = "web"
+			w.roles["shop/web"] = "arn:aws:iam::123456789012:role/web"
+			storetest.Run(t, storetest.Harness{
+				Identity: identity(), Principals: []auth.Identity{identity(), web}, Lists: true,
+				Put: func(_ testing.TB, name, value string) {
+					writes++
+					v := current(value)[0]
+					v.id = fmt.Sprintf("11111111-2222-3333-4444-%012d", writes)
+					w.secrets["us-east-1"][name] = []version{v}
+					v.id = fmt.Sprint(writes)
+					w.parameters["us-east-1"][name] = []version{v}
+				},
+				Open: func(t testing.TB, id auth.Identity) *store.Opened {
+					set := store.NewSet(store.Catalog{Kinds: kinds})
+					if err := set.Load("stores: {x: {kind: " + kind + ", region: us-east-1, namespaces: [shop]}}"); err != nil {
+						t.Fatalf("the store does not load: %v", err)
+					}
+					o, err := set.Open(t.Context(), store.Selector{Name: "x"}, id)
+					if err != nil {
+						t.Fatalf("the store does not open: %v", err)
+					}
+					return o
+				},
+			})
+		})
+	}
+}
