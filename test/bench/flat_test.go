@@ -45,7 +45,7 @@ func TestGoroutinesAndMemoryAreFlatAfterManyMounts(t *testing.T) {
 			all.Go(func() {
 				for i := from + w; i < to; i += 4 {
 					if err := one(i); err != nil {
-						t.Error(err)
+						t.Errorf("got the error %v, want none", err)
 						return
 					}
 				}

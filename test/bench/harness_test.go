@@ -42,7 +42,7 @@ func all(t testing.TB, p *program.Process, atOnce int, reqs []*pb.MountRequest) 
 	for _, err := range errs {
 		if err != nil {
 			if failed++; failed <= 3 {
-				t.Error(err)
+				t.Errorf("a mount: got the error %v, want none", err)
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 		Open: func(context.Context, store.Config, auth.Identity) (store.Store, error) { return memory{}, nil }}}
 	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {memory: {kind: memory, namespaces: ["*"], refresh: 1h}}`); err != nil {
-		b.Fatal(err)
+		b.Fatalf("got the error %v, want none", err)
 	}
 	metrics := provider.NewMetrics("bench")
 	opts.Metrics = metrics
@@ -59,7 +59,7 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 	go secrets.Run(ctx)
 	socket, err := provider.Listen(b.TempDir(), "coffre")
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("got the error %v, want none", err)
 	}
 	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node"),
 		Failures: failures.New(failures.Options{Metrics: metrics})}
@@ -68,7 +68,7 @@ func inProcess(b testing.TB, opts cache.Options) (pb.CSIDriverProviderClient, *c
 	b.Cleanup(g.Stop)
 	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("got the error %v, want none", err)
 	}
 	b.Cleanup(func() { conn.Close() })
 	return pb.NewCSIDriverProviderClient(conn), secrets
@@ -89,7 +89,7 @@ func measure(b *testing.B, client pb.CSIDriverProviderClient, req *pb.MountReque
 	for b.Loop() {
 		began := time.Now()
 		if _, err := client.Mount(context.Background(), req); err != nil {
-			b.Fatal(err)
+			b.Fatalf("got the error %v, want none", err)
 		}
 		took = append(took, time.Since(began))
 	}
@@ -126,7 +126,7 @@ func BenchmarkMountWithFullCache(b *testing.B) {
 			client, _ := inProcess(b, large)
 			for first := 0; first < entries; first += 500 {
 				if _, err := client.Mount(context.Background(), request(first+1000, 500, plain)); err != nil {
-					b.Fatal(err)
+					b.Fatalf("got the error %v, want none", err)
 				}
 			}
 			measure(b, client, request(0, 1, plain))

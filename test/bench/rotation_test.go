@@ -109,7 +109,7 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, err := oidc.NewIssuer("https://oidc.example")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		c := &cloud{Server: aws.New(aws.Options{}), calls: map[string]int{}}
 		c.AddIssuer(issuer.URL, issuer.Keys())
@@ -124,7 +124,7 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 		kinds := store.Kinds(awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}))
 		set := store.NewSet(store.Catalog{Kinds: kinds})
 		if err := set.Load(fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		secrets := cache.New(set, cache.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -165,7 +165,7 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 				time.Sleep(offsets[pod])
 				turn <- struct{}{}
 				if err := mount(pod); err != nil {
-					t.Error(err)
+					t.Errorf("got the error %v, want none", err)
 				}
 				<-turn
 				for {
@@ -177,7 +177,7 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 					h.mounts++
 					if err := mount(pod); err != nil {
 						h.errors++
-						t.Error(err)
+						t.Errorf("a republish: got the error %v, want none", err)
 					}
 					<-turn
 				}

@@ -159,7 +159,7 @@ func run(t *testing.T, back backend, steps int) {
 	t.Logf("%d steps; to take them again: go test ./test/chaos -run '^%s$' -steps %d -seed %d", steps, t.Name(), steps, s)
 	dir, err := os.MkdirTemp("/dev/shm", "chaos-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer os.RemoveAll(dir)
 	w := &world{t: t, back: back, r: rand.New(rand.NewPCG(s, 1)), now: time.Unix(1_700_000_000, 0), mode: up, dir: dir,
@@ -307,23 +307,23 @@ func (w *world) start(restore bool) {
 	}
 	set := store.NewSet(store.Catalog{Kinds: w.back.kinds()})
 	if err := set.Load(w.back.stores()); err != nil {
-		w.t.Fatal(err)
+		w.t.Fatalf("got the error %v, want none", err)
 	}
 	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1, Journal: journal})
 	if restore {
 		if _, err := w.cache.Restore(); err != nil {
-			w.t.Fatal(err)
+			w.t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	socket, err := provider.Listen(w.dir, "coffre")
 	if err != nil {
-		w.t.Fatal(err)
+		w.t.Fatalf("got the error %v, want none", err)
 	}
 	p := &provider.Provider{Name: "coffre", Dialect: coffre.Dialect{}, Secrets: w.cache}
 	w.server = provider.NewServer(provider.NewService(p, "chaos", 30*time.Second, w.observed))
 	go w.server.Serve(socket)
 	if w.conn, err = grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost")); err != nil {
-		w.t.Fatal(err)
+		w.t.Fatalf("got the error %v, want none", err)
 	}
 	w.client = pb.NewCSIDriverProviderClient(w.conn)
 }

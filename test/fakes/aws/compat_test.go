@@ -50,7 +50,7 @@ func TestACaseIsExpressible(t *testing.T) {
 	}
 	var want struct{ Expect struct{ Calls []string } }
 	if err := json.Unmarshal([]byte(aCase), &want); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if got := w.Notation(); !slices.Equal(got, want.Expect.Calls) {
 		t.Errorf("calls %q", got)
@@ -78,11 +78,11 @@ func TestUnknownFieldsInsideAWorldAreErrors(t *testing.T) {
 func TestEveryCaseLoads(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "compat", "testdata", "aws.json"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	var cases []json.RawMessage
 	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	w := start(t, aws.Options{AcceptAnyToken: true})
 	api := kubernetes.New()
@@ -93,7 +93,7 @@ func TestEveryCaseLoads(t *testing.T) {
 			Steps []json.RawMessage
 		}
 		if err := json.Unmarshal(raw, &c); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, step := range append(c.Steps, raw) {
 			loaded, err := aws.LoadCompat(step)

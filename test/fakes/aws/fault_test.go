@@ -40,24 +40,24 @@ func TestFaultsMatchWhatTheyName(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if err := get("b"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	if _, err := p.GetParameter(ctx, &ssm.GetParameterInput{Name: str("p")}); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	remove()
 	if err := get("a"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	w.AddFault(aws.Fault{Service: aws.SecretsManager, Code: "InternalServiceError", Times: 2})
 	wantCode(t, get("a"), "InternalServiceError", "")
 	wantCode(t, get("b"), "InternalServiceError", "")
 	if err := get("a"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	w.AddFault(aws.Fault{Region: "us-east-1", Code: "x"})
 	if err := get("a"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	w.ClearFaults()
 }
@@ -86,7 +86,7 @@ func TestGarbageDropsAndOutages(t *testing.T) {
 	}
 	restore()
 	if err := get(); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 }
 
@@ -98,11 +98,11 @@ func TestHangEndsWithTheClientOrTheFault(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if _, err := c.GetSecretValue(short, &secretsmanager.GetSecretValueInput{SecretId: str("a")}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("got the error %v, want the client's own deadline", err)
 	}
 	time.AfterFunc(20*time.Millisecond, remove)
 	if _, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: str("a")}); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 }
 
@@ -118,17 +118,17 @@ func TestThrottling(t *testing.T) {
 		return err
 	}
 	if err := errors.Join(get(), get()); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	wantCode(t, get(), "ThrottlingException", "Rate exceeded")
 	w.clock.Move(time.Second)
 	if err := get(); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	wantCode(t, get(), "ThrottlingException", "")
 	w.SetLimit(aws.Limit{Service: aws.SecretsManager})
 	if err := get(); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	s := sts.NewFromConfig(cfg)
 	s.GetCallerIdentity(ctx, nil)
@@ -145,7 +145,7 @@ func TestLatencyIsAService(t *testing.T) {
 	begin := time.Now()
 	ok[*secretsmanager.GetSecretValueOutput](t)(c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: str("a")}))
 	if d := time.Since(begin); d < 30*time.Millisecond || d > 10*time.Second {
-		t.Error(d)
+		t.Errorf("got an answer after %s, want it after 30ms", d)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestManyConnectionsAndChangesAtOnce(t *testing.T) {
 		clients.Go(func() {
 			for range 5 {
 				if _, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: str("a")}); err != nil {
-					t.Error(err)
+					t.Errorf("got the error %v, want none", err)
 				}
 			}
 		})
@@ -235,7 +235,7 @@ func TestControl(t *testing.T) {
 		t.Errorf("%v %v", out, got)
 	}
 	if _, body := do("GET", "/calls", ""); !strings.Contains(body, `"secretsmanager:eu-west-3:GetSecretValue a/b"`) {
-		t.Error(body)
+		t.Errorf("got %s, want the call to a/b in it", body)
 	}
 	for _, r := range [][3]string{{"PUT", "/world", `{"secrets": {"smm": {}}}`}, {"PUT", "/secret?name=x", ""}, {"PUT", "/latency", ""}} {
 		if status, _ := do(r[0], r[1], r[2]); status != 400 {
@@ -272,7 +272,7 @@ func BenchmarkUnderLatency(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: str("a")}); err != nil {
-				b.Error(err)
+				b.Errorf("got the error %v, want none", err)
 			}
 		}
 	})

@@ -90,7 +90,7 @@ func (w *world) asShop(t testing.TB) sdk.Config {
 	c, err := stscreds.NewWebIdentityRoleProvider(sts.NewFromConfig(cfg), shopARN, tokenText(w.token(oidc.Request{})),
 		func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "session" }).Retrieve(context.Background())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	cfg.Credentials = credentials.StaticCredentialsProvider{Value: c}
 	return cfg

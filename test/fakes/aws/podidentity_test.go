@@ -49,7 +49,7 @@ func TestPodIdentityThroughTheSDKsOwnProvider(t *testing.T) {
 			cfg.Credentials = p
 			ok[*secretsmanager.GetSecretValueOutput](t)(secretsmanager.NewFromConfig(cfg).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: str("s")}))
 			if got := w.Notation()[0]; got != "podidentity:/v1/credentials auth=system:serviceaccount:shop:api" {
-				t.Error(got)
+				t.Errorf("got %s, want the token's subject in the place of the token", got)
 			}
 		})
 	}

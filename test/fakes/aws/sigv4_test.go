@@ -35,7 +35,7 @@ func (s signed) send(t *testing.T, w *world, c sdk.Credentials) (int, string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, s.url, strings.NewReader(s.body))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	req.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
@@ -44,7 +44,7 @@ func (s signed) send(t *testing.T, w *world, c sdk.Credentials) (int, string) {
 	}
 	sum := sha256.Sum256([]byte(s.body))
 	if err := v4.NewSigner().SignHTTP(ctx, c, req, hex.EncodeToString(sum[:]), s.service, s.region, s.at); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if s.after != nil {
 		s.after(req)

@@ -28,7 +28,7 @@ func TestIRSAThroughTheSDKsOwnChain(t *testing.T) {
 	w.SetSecret(region, "s", aws.Text("x"))
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte(w.token(oidc.Request{})), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file)
 	t.Setenv("AWS_ROLE_ARN", shopARN)
@@ -101,7 +101,7 @@ func TestWebIdentityIsVerified(t *testing.T) {
 				return
 			}
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			if *out.AssumedRoleUser.Arn != shop || *out.SubjectFromWebIdentityToken != "system:serviceaccount:shop:api" || !out.Credentials.Expiration.After(now) {
 				t.Errorf("%+v", out)
@@ -127,7 +127,7 @@ func TestRoleOfOneIssuer(t *testing.T) {
 		return err
 	}
 	if err := assume(w.token(oidc.Request{})); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	wantCode(t, assume(other.Token(oidc.Request{Audiences: []string{"sts.amazonaws.com"}})), "AccessDenied", "")
 }
@@ -170,7 +170,7 @@ func TestRoleChaining(t *testing.T) {
 				return
 			}
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			next := w.config()
 			next.Credentials = credentials.NewStaticCredentialsProvider(*out.Credentials.AccessKeyId, *out.Credentials.SecretAccessKey, *out.Credentials.SessionToken)
@@ -224,7 +224,7 @@ func TestSingleEndpointAndFIPS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			out, err := secretsmanager.NewFromConfig(cfg, set).GetSecretValue(ctx, in)
 			if err != nil || *out.SecretString != "x" {
-				t.Error(err)
+				t.Errorf("got %v and the error %v, want x", out, err)
 			}
 		})
 	}

@@ -20,7 +20,7 @@ func TestEventsAreCreatedAsStrictlyAsTheAPIServerWould(t *testing.T) {
 		req.Header.Set("Content-Type", "application/json")
 		res, err := l.Client().Do(req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		defer res.Body.Close()
 		var a answer
@@ -57,6 +57,6 @@ func TestEventsAreCreatedAsStrictlyAsTheAPIServerWould(t *testing.T) {
 func TestEventsAreNotRead(t *testing.T) {
 	_, _, _, get := start(t)
 	if code, _ := get("GET", "/api/v1/namespaces/shop/events", "good", ""); code != 405 {
-		t.Error(code)
+		t.Errorf("got %d, want 405: events are only created", code)
 	}
 }

@@ -29,7 +29,7 @@ type answer struct {
 func start(t *testing.T) (*kubernetes.Server, *serve.Listener, *serve.Authority, func(method, path, token, accept string) (int, answer)) {
 	ca, err := serve.NewAuthority()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s := kubernetes.New()
 	s.Replace(kubernetes.DefaultWorld())
@@ -37,7 +37,7 @@ func start(t *testing.T) (*kubernetes.Server, *serve.Listener, *serve.Authority,
 	s.AddUser("poor", "system:serviceaccount:kube-system:poor")
 	l, err := serve.Start("127.0.0.1:0", s, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(l.Close)
 	client := l.Client()
@@ -50,12 +50,12 @@ func start(t *testing.T) (*kubernetes.Server, *serve.Listener, *serve.Authority,
 		req.Header.Set("Accept", accept)
 		res, err := client.Do(req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		defer res.Body.Close()
 		var a answer
 		if err := json.NewDecoder(res.Body).Decode(&a); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return res.StatusCode, a
 	}
@@ -116,7 +116,7 @@ func TestRefusals(t *testing.T) {
 	}
 	s.RemoveUser("good")
 	if code, _ := get("GET", "/api/v1/nodes/node-1", "good", ""); code != 401 {
-		t.Error(code)
+		t.Errorf("got %d, want 401 for a token that was shut out", code)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestWorldsOfTheCases(t *testing.T) {
 	s, _, _, get := start(t)
 	w, err := kubernetes.LoadCompat([]byte(`{"name": "x", "kube": {"serviceAccountAnnotations": {"a": "b"}, "nodeLabels": {}, "noPod": true}}`))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s.Replace(w)
 	if _, a := get("GET", "/api/v1/namespaces/default/serviceaccounts/sa-1", "good", ""); a.Metadata.Annotations["a"] != "b" {
@@ -142,7 +142,7 @@ func TestWhatAPodFinds(t *testing.T) {
 	_, l, ca, _ := start(t)
 	f, err := kubernetes.InCluster(t.TempDir(), "good", "kube-system", l, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	host, port, _ := strings.Cut(l.Addr(), ":")
 	if !slices.Equal(f.Env, []string{"KUBERNETES_SERVICE_HOST=" + host, "KUBERNETES_SERVICE_PORT=" + port}) {

@@ -11,13 +11,13 @@ import (
 func TestTokensVerifyWithThePublishedKeys(t *testing.T) {
 	i, err := oidc.NewIssuer("https://oidc.test")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	w := httptest.NewRecorder()
 	i.ServeHTTP(w, httptest.NewRequest("GET", "/openid/v1/jwks", nil))
 	keys, err := oidc.ParseJWKS(w.Body.Bytes())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	token := i.Token(oidc.Request{Namespace: "shop", ServiceAccount: "api", Pod: "p", Audiences: []string{"a"}, Claims: map[string]any{"jti": "x", "nbf": nil}})
 	c, err := keys.Verify(token)
@@ -32,7 +32,7 @@ func TestTokensVerifyWithThePublishedKeys(t *testing.T) {
 		}
 	}
 	if _, err := (oidc.KeySet{}).Verify(token); !errors.Is(err, oidc.ErrKey) {
-		t.Error(err)
+		t.Errorf("got the error %v, want %v", err, oidc.ErrKey)
 	}
 	for _, bad := range []string{"", "{}", `{"keys": [{"kty": "EC"}]}`, `{"keys": [{"kty": "RSA", "n": "*"}]}`} {
 		if _, err := oidc.ParseJWKS([]byte(bad)); err == nil {

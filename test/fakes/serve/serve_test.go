@@ -18,7 +18,7 @@ func get(t *testing.T, c *http.Client, url string) string {
 	t.Helper()
 	res, err := c.Get(url)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
@@ -28,11 +28,11 @@ func get(t *testing.T, c *http.Client, url string) string {
 func TestAnyHostNameIsServedOverHTTP11(t *testing.T) {
 	ca, err := serve.NewAuthority()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	l, err := serve.Start("127.0.0.1:0", hello, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer l.Close()
 	c := l.Client()
@@ -79,10 +79,10 @@ func TestHTTP2IsSpokenWhereTheHandlerWantsIt(t *testing.T) {
 func TestInClear(t *testing.T) {
 	l, err := serve.Start("127.0.0.1:0", hello, nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if got := get(t, l.Client(), "http://sts.amazonaws.com/"); got != "HTTP/1.1 sts.amazonaws.com" {
-		t.Error(got)
+		t.Errorf("got %s, want HTTP/1.1 under the name that was asked for", got)
 	}
 	l.Close()
 	l.Close()
@@ -95,21 +95,21 @@ func TestAuthorityOutlivesTheProcess(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tls")
 	first, err := serve.LoadAuthority(dir)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	second, err := serve.LoadAuthority(dir)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	l, err := serve.Start("127.0.0.1:0", hello, second)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer l.Close()
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: first.Pool()}}}
 	get(t, c, l.URL())
 	if err := os.WriteFile(filepath.Join(dir, "ca.key"), nil, 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := serve.LoadAuthority(dir); err == nil {
 		t.Error("a broken key was overlooked")

@@ -56,7 +56,7 @@ func begin(t *testing.T, o options) map[string]string {
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	})
 	return at
@@ -65,20 +65,20 @@ func begin(t *testing.T, o options) map[string]string {
 func TestTheCommandServesWhatItsDataSay(t *testing.T) {
 	issuer, err := oidc.NewIssuer("https://oidc.test")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	api := httptest.NewServer(issuer)
 	defer api.Close()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "data.json")
 	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	at := begin(t, options{listen: "https://127.0.0.1:0", agent: "http://127.0.0.1:0", control: "127.0.0.1:0", tlsDir: dir, data: file,
 		issuer: issuer.URL, jwksURL: api.URL + "/openid/v1/jwks", region: "eu-west-3"})
 	pem, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
@@ -98,7 +98,7 @@ func TestTheCommandServesWhatItsDataSay(t *testing.T) {
 		}
 		req, _ := http.NewRequest("PUT", at["control"]+"/aws/secret?region=eu-west-3&name=prod/mysql", strings.NewReader("rotated"))
 		if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode != 200 {
-			t.Fatal(err)
+			t.Fatalf("got %v and the error %v, want 200", res, err)
 		}
 	}
 }
