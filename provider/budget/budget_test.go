@@ -122,3 +122,17 @@ func TestAReplacementStopsAtItsLimit(t *testing.T) {
 		t.Errorf("got %q, %v; want db/USER", got, err)
 	}
 }
+
+func FuzzCompile(f *testing.F) {
+	f.Add("a{1000}", "aaaa", "$1")
+	f.Add("(?i)(\\pL*)*$", strings.Repeat("x", 1000), "${1}x")
+	f.Add("", strings.Repeat("x", 4000), strings.Repeat("y", 1000))
+	f.Fuzz(func(t *testing.T, pattern, text, with string) {
+		cost.Of(t, len(pattern)+len(text)+len(with), func() {
+			b := mount(t)
+			if p, err := b.Compile(pattern); err == nil {
+				_, _ = p.Replace(b, text, with, 4096)
+			}
+		})
+	})
+}
