@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/cache", "provider/render"},
 	{"provider/plan", "provider/request"},
 	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws"},
-	{"provider/store/ask"},
+	{"provider/store/ask", "provider/store/storetest"},
 	{"provider/store", "provider/pace"},
 	{"provider/strict", "provider/jsontext", "auth/aws", "auth/kubernetes"},
 	{"auth/keep", "auth/pool", "auth/peer", "provider/budget"},

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,24 +21,28 @@ import (
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/auth/fault"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
+	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
-// cloud is STS behind a RoundTripper: no network, so that time may be a bubble's.
+// cloud is the fake AWS without a network, so that time may be a bubble's. It
+// takes any token for any role, and remembers what STS was asked.
 type cloud struct {
+	*aws.Server
+	role    string
+	roleErr error
+
 	mu       sync.Mutex
 	requests []url.Values
 	hosts    []string
 	signed   []string // Authorization headers
-	answer   func(n int, host string, form url.Values) (status int, code string)
-	life     time.Duration
-	latency  time.Duration
+	keys     []string // issued, in order
 	results  map[string]int
-	role     string
-	roleErr  error
 }
 
 func newCloud() *cloud {
-	return &cloud{life: time.Hour, results: map[string]int{}, role: "arn:aws:iam::123456789012:role/shop"}
+	return &cloud{Server: aws.New(aws.Options{AcceptAnyToken: true}), results: map[string]int{},
+		role: "arn:aws:iam::123456789012:role/shop"}
 }
 
 func (c *cloud) ServiceAccountAnnotation(_ context.Context, _, _, key string) (string, error) {
@@ -53,6 +58,8 @@ func (c *cloud) Exchanged(kind, result string) {
 	c.results[kind+" "+result]++
 }
 
+var issued = regexp.MustCompile(`<AccessKeyId>(\w+)</AccessKeyId>`)
+
 func (c *cloud) RoundTrip(req *http.Request) (*http.Response, error) {
 	raw, _ := io.ReadAll(req.Body)
 	form, err := url.ParseQuery(string(raw))
@@ -63,25 +70,33 @@ func (c *cloud) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.requests = append(c.requests, form)
 	c.hosts = append(c.hosts, req.URL.Host)
 	c.signed = append(c.signed, req.Header.Get("Authorization"))
-	n := len(c.requests)
-	status, code := 200, ""
-	if c.answer != nil {
-		status, code = c.answer(n, req.URL.Host, form)
-	}
 	c.mu.Unlock()
-	if code == "hang" {
-		<-req.Context().Done()
-		return nil, req.Context().Err()
+
+	req.Body = io.NopCloser(bytes.NewReader(raw))
+	res, err := serve.InMemory(c.Server).RoundTrip(req)
+	if err != nil {
+		return nil, err
 	}
-	if c.latency > 0 {
-		time.Sleep(c.latency)
+	text, _ := io.ReadAll(res.Body)
+	res.Body = io.NopCloser(bytes.NewReader(text))
+	if m := issued.FindSubmatch(text); m != nil {
+		c.mu.Lock()
+		c.keys = append(c.keys, string(m[1]))
+		c.mu.Unlock()
 	}
-	text := fmt.Sprintf(`<ErrorResponse><Error><Code>%s</Code><Message>BODY-TEXT</Message></Error><RequestId>rq-1</RequestId></ErrorResponse>`, code)
-	if status == 200 {
-		text = fmt.Sprintf(`<R><%[1]sResult><Credentials><AccessKeyId>ASIA%[2]d</AccessKeyId><SecretAccessKey>the-secret</SecretAccessKey><SessionToken>the-session</SessionToken><Expiration>%[3]s</Expiration></Credentials></%[1]sResult></R>`,
-			form.Get("Action"), n, time.Now().Add(c.life).UTC().Format(time.RFC3339))
-	}
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader([]byte(text))), Request: req}, nil
+	return res, nil
+}
+
+// nth says which of the issued keys one is: 1 is the first, 0 none.
+func (c *cloud) nth(key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Index(c.keys, key) + 1
+}
+
+// refuse makes STS answer an error until the returned function is called.
+func (c *cloud) refuse(status int, code string) (restore func()) {
+	return c.AddFault(aws.Fault{Service: aws.STS, Status: status, Code: code, Message: "BODY-TEXT"})
 }
 
 func (c *cloud) count() int {
@@ -113,7 +128,7 @@ func open(t testing.TB, b *Broker, id auth.Identity, l Login) *Session {
 func TestHundredPodsOfOneServiceAccountLogInOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud()
-		c.latency = 20 * time.Millisecond
+		c.SetLatency("", 20*time.Millisecond)
 		b := c.broker()
 		impatient, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
@@ -124,7 +139,7 @@ func TestHundredPodsOfOneServiceAccountLogInOnce(t *testing.T) {
 			}
 			all.Go(func() {
 				got, err := open(t, b, pod(fmt.Sprint("api-", i)), Login{Method: IRSA}).Credentials(ctx, "eu-west-3")
-				if i > 0 && (err != nil || got.AccessKeyID != "ASIA1") {
+				if i > 0 && (err != nil || c.nth(got.AccessKeyID) != 1) {
 					t.Error(got.AccessKeyID, err)
 				}
 			})
@@ -151,12 +166,12 @@ func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud()
 		b := c.broker()
-		get := func() string {
+		get := func() int {
 			got, err := open(t, b, pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "eu-west-3")
 			if err != nil {
 				t.Fatal(err)
 			}
-			return got.AccessKeyID
+			return c.nth(got.AccessKeyID)
 		}
 		get()
 		time.Sleep(49 * time.Minute)
@@ -166,18 +181,18 @@ func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 			t.Fatalf("%d calls after 49 minutes", n)
 		}
 		time.Sleep(6*time.Minute + time.Second)
-		if key := get(); key != "ASIA1" {
-			t.Error(key, "made a mount wait")
+		if key := get(); key != 1 {
+			t.Errorf("got key %d, want the first: renewal made a mount wait", key)
 		}
 		synctest.Wait()
-		if key := get(); key != "ASIA2" || c.count() != 2 {
-			t.Error(key, c.count())
+		if key := get(); key != 2 || c.count() != 2 {
+			t.Errorf("got key %d after %d calls, want the second after two", key, c.count())
 		}
 		// STS fails: what is there serves until a minute before its end, and no longer.
-		c.answer = func(int, string, url.Values) (int, string) { return 500, "InternalFailure" }
+		c.refuse(500, "InternalFailure")
 		time.Sleep(58 * time.Minute)
-		if key := get(); key != "ASIA2" {
-			t.Error(key)
+		if key := get(); key != 2 {
+			t.Errorf("got key %d, want the second", key)
 		}
 		time.Sleep(61 * time.Second)
 		if _, err := open(t, b, pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "eu-west-3"); err == nil {
@@ -215,7 +230,7 @@ func TestTheNewestTokenIsSent(t *testing.T) {
 func TestFailedLoginIsNotRepeatedForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud()
-		c.answer = func(int, string, url.Values) (int, string) { return 403, "AccessDenied" }
+		restore := c.refuse(403, "AccessDenied")
 		b := c.broker()
 		try := func(id auth.Identity) error {
 			_, err := open(t, b, id, Login{Method: IRSA}).Credentials(t.Context(), "eu-west-3")
@@ -235,7 +250,7 @@ func TestFailedLoginIsNotRepeatedForASecond(t *testing.T) {
 		if n := c.count(); n != 2 {
 			t.Errorf("another identity waits for this one: %d calls", n)
 		}
-		c.answer = nil
+		restore()
 		time.Sleep(time.Second)
 		if err := try(pod("a")); err != nil {
 			t.Error(err)
@@ -248,12 +263,7 @@ func TestFailedLoginIsNotRepeatedForASecond(t *testing.T) {
 func TestRegionsAreIndependentAndCredentialsAreNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud()
-		c.answer = func(_ int, host string, _ url.Values) (int, string) {
-			if strings.Contains(host, "us-east-1") {
-				return 0, "hang"
-			}
-			return 200, ""
-		}
+		c.AddFault(aws.Fault{Region: "us-east-1", Hang: true})
 		s := open(t, c.broker(), pod("a"), Login{Method: IRSA})
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -291,7 +301,11 @@ func TestEveryRefusalOfSTSIsOneSentence(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cloud := newCloud()
-			cloud.answer = func(int, string, url.Values) (int, string) { return c.status, c.code }
+			if c.code == "hang" {
+				cloud.AddFault(aws.Fault{Hang: true})
+			} else {
+				cloud.refuse(c.status, c.code)
+			}
 			_, err := open(t, cloud.broker(), pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "eu-west-3")
 			e := new(fault.Error)
 			if !errors.As(err, &e) || e.Reason != c.reason || !strings.HasPrefix(e.Text, c.want) {
@@ -328,16 +342,17 @@ func TestRoleChain(t *testing.T) {
 		c := newCloud()
 		b := c.broker()
 		chain := Chain{RoleARN: "arn:aws:iam::210987654321:role/far", ExternalID: "x-1", Tags: map[string]string{"team": "shop", "a": "b"}}
+		c.AddRole(aws.Role{ARN: chain.RoleARN, AssumableBy: []string{c.role}, ExternalID: "x-1", RequiredTags: map[string]string{"team": "shop"}})
 		s := open(t, b, pod("a"), Login{Method: IRSA, Chain: chain})
 		for range 2 {
 			got, err := s.Credentials(t.Context(), "eu-west-3")
-			if err != nil || got.AccessKeyID != "ASIA2" {
-				t.Fatal(got.AccessKeyID, err)
+			if err != nil || c.nth(got.AccessKeyID) != 2 {
+				t.Fatalf("got key %d and the error %v, want the second", c.nth(got.AccessKeyID), err)
 			}
 		}
 		form := c.requests[1]
 		if len(c.requests) != 2 || form.Get("Action") != "AssumeRole" || form.Get("ExternalId") != "x-1" || form.Get("RoleArn") != chain.RoleARN ||
-			form.Get("Tags.member.2.Key") != "team" || form.Get("RoleSessionName") != "coffre-shop-api" || !strings.Contains(c.signed[1], "ASIA1/") {
+			form.Get("Tags.member.2.Key") != "team" || form.Get("RoleSessionName") != "coffre-shop-api" || !strings.Contains(c.signed[1], c.keys[0]+"/") {
 			t.Error(form, c.signed)
 		}
 		if s.Who() != "role arn:aws:iam::210987654321:role/far (service account shop/api)" || s.Account() != "210987654321" {
@@ -349,7 +364,7 @@ func TestRoleChain(t *testing.T) {
 		if other.Principal() == s.Principal() {
 			t.Error("one principal")
 		}
-		c.answer = func(_ int, _ string, f url.Values) (int, string) { return 403, "AccessDenied" }
+		c.AddRole(aws.Role{ARN: chain.RoleARN, AssumableBy: []string{"arn:aws:iam::123456789012:role/somebody"}})
 		_, err := other.Credentials(t.Context(), "eu-west-3")
 		want := "access denied: role arn:aws:iam::123456789012:role/shop (service account shop/api) may not assume role arn:aws:iam::210987654321:role/far: its own policy and that role's trust policy must both allow sts:AssumeRole, with the store's externalID, and sts:TagSession"
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -111,3 +111,49 @@ func TestLinksBetweenPagesLead(t *testing.T) {
 		}
 	}
 }
+
+// Every error that a page explains is one that the code can say.
+func TestErrorsThatPagesExplainExist(t *testing.T) {
+	var code strings.Builder
+	for _, dir := range []string{"../../provider", "../../auth"} {
+		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			code.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	row := regexp.MustCompile(`(?m)^\| ([^|]+) \| `)
+	explained := 0
+	for _, page := range []string{"sops.md", "aws.md"} {
+		text, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, table, ok := strings.Cut(string(text), "| the event says | do |\n|---|---|\n")
+		if !ok {
+			t.Fatalf("%s: no table of errors", page)
+		}
+		for _, m := range row.FindAllStringSubmatch(table, -1) {
+			for _, piece := range regexp.MustCompile("…|`, `|`|:").Split(m[1], -1) {
+				piece = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(piece), ","))
+				words := strings.Fields(piece)
+				if len(words) < 3 {
+					continue // names, which the code puts in
+				}
+				explained++
+				if !strings.Contains(code.String(), piece) {
+					t.Errorf("%s: nothing says %q", page, piece)
+				}
+			}
+		}
+	}
+	if explained < 15 {
+		t.Errorf("%d texts only: are they found?", explained)
+	}
+}

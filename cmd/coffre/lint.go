@@ -40,7 +40,7 @@ func check(files []string, output string, strict bool, std stdio) error {
 		return usagef("--output %q is none of %s", output, strings.Join(lint.Formats(), ", "))
 	}
 	wiring := cloud.New(thisProcess(), cloud.All())
-	report := lint.Linter{Kinds: wiring.Catalog.Kinds, Dialects: wiring.Dialects}.Check(manifest.Read(files, std.in))
+	report := lint.Linter{Catalog: wiring.Catalog, Dialects: wiring.Dialects}.Check(manifest.Read(files, std.in))
 	if err := report.Write(std.out, output, version); err != nil {
 		return &ioError{fmt.Errorf("standard output: %w", err)}
 	}

@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 
 func rootCommand(std stdio) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "coffre COMMAND",
+		Use:   "coffre",
 		Short: "Secrets from every secret manager, for the Kubernetes Secrets Store CSI driver",
 		Long: "Coffre is a provider for the Kubernetes Secrets Store CSI driver, and the tools to try\n" +
 			"SecretProviderClasses without a cluster.",

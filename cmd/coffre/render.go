@@ -114,7 +114,7 @@ func (o renderOptions) run(ctx context.Context, std stdio) error {
 // unread is the first thing in a set that could not be read.
 func unread(set manifest.Set) error {
 	for _, p := range set.Problems {
-		if p.Trouble == manifest.KeyTwice {
+		if p.Trouble == manifest.KeyTwice || p.Trouble == manifest.OfChart {
 			continue
 		}
 		err := fmt.Errorf("%s:%d: %s", p.File, p.Line, strings.TrimPrefix(p.Object+" "+p.Field+" "+p.Text, "  "))
@@ -296,6 +296,16 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 	}, nil
 }
 
+// entries adds those of a mapping.
+func entries(into map[string]yaml.Node, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		into[n.Content[i].Value] = *n.Content[i+1]
+	}
+}
+
 // configure loads the stores of --stores, or those among the files: in any of
 // the forms that lint reads.
 func (o renderOptions) configure(stores *store.Set, set manifest.Set) error {
@@ -309,13 +319,12 @@ func (o renderOptions) configure(stores *store.Set, set manifest.Set) error {
 			return fmt.Errorf("%s: holds no stores: a mapping stores, as in the chart's values", o.stores)
 		}
 	}
-	all := map[string]yaml.Node{}
+	all, policies := map[string]yaml.Node{}, map[string]yaml.Node{}
 	for _, s := range from {
-		for i := 0; i+1 < len(s.Node.Content); i += 2 {
-			all[s.Node.Content[i].Value] = *s.Node.Content[i+1]
-		}
+		entries(all, s.Node)
+		entries(policies, s.Dialects)
 	}
-	text, err := yaml.Marshal(map[string]any{"stores": all})
+	text, err := yaml.Marshal(map[string]any{"stores": all, "dialects": policies})
 	if err == nil {
 		err = stores.Load(string(text))
 	}

@@ -13,6 +13,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -36,14 +37,22 @@ const (
 // at every refusal and grows by steps (additive increase, multiplicative
 // decrease).
 const (
-	window     = time.Second      // successes in it are the first estimate
-	firstShare = 0.5              // of that estimate, to begin with: the service is behind already
-	search     = 0.3              // growth in a second while there is no ceiling, as a share of the rate
-	decrease   = 0.7              // at every refusal after the first
-	increase   = 0.05             // growth in a second below a ceiling, as a share of the rate after the last refusal
-	minRate    = 2.0              // calls a second
-	content    = 30 * time.Second // without a refusal, and the limit is given up
-	maxHold    = 30 * time.Second // of a Retry-After
+	window     = time.Second // successes in it are the first estimate
+	firstShare = 0.5         // of that estimate, to begin with: the service is behind already
+	search     = 0.3         // growth in a second while there is no ceiling, as a share of the rate
+	decrease   = 0.7         // at every refusal after the first
+	increase   = 0.05        // growth in a second below a ceiling, as a share of the rate after the last refusal
+	minRate    = 2.0         // calls a second
+	// Recovery: a refusal that nothing was answered beside is an outage, not a
+	// ceiling. With none for calm, the rate grows by regain in a second up to
+	// most of the ceiling; with none for sure, beyond it.
+	calm    = 500 * time.Millisecond
+	sure    = 1500 * time.Millisecond
+	most    = 0.8
+	regain  = 4.0
+	beyond  = 4.0
+	content = 30 * time.Second // without a refusal, and the limit is given up
+	maxHold = 30 * time.Second // of a Retry-After
 
 	// Calls at once, to begin with: what a service that is full already has to
 	// refuse at most. One more for every few that are answered.
@@ -70,7 +79,8 @@ type Pacer struct {
 
 	mu       sync.Mutex
 	inFlight int
-	flight   float64 // how many may be in flight now
+	holds    map[string]int // of them, by tenant
+	flight   float64        // how many may be in flight now
 	waiting  int
 	tenants  map[string]*tenant
 	turns    *list.List // of tenants with callers that wait
@@ -78,6 +88,7 @@ type Pacer struct {
 
 	rate      float64 // calls a second; 0 is no limit
 	step      float64 // by which the rate grows in a second; 0 while there is no ceiling
+	ceiling   float64 // the rate at which the service refused some of the calls
 	tokens    float64
 	filled    time.Time // when tokens were last added
 	hold      time.Time // nothing goes before
@@ -92,6 +103,10 @@ type tenant struct {
 	turn    *list.Element // in turns, nil where nobody waits
 }
 
+// share is how many calls of one tenant may be in flight: half, whether others
+// wait or not, so that one whose calls hang leaves room for the others.
+func (p *Pacer) share() int { return max(1, p.opts.MaxInFlight/2) }
+
 type waiter struct {
 	ready chan *Grant
 	at    *list.Element
@@ -100,8 +115,9 @@ type waiter struct {
 
 // Grant is the leave to make one call. It must be released exactly once.
 type Grant struct {
-	pacer *Pacer
-	epoch int
+	pacer  *Pacer
+	epoch  int
+	tenant string
 }
 
 // New makes a Pacer without a limit.
@@ -118,7 +134,7 @@ func New(o Options) *Pacer {
 	if o.AfterFunc == nil {
 		o.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
-	return &Pacer{opts: o, flight: float64(min(firstFlight, o.MaxInFlight)), tenants: map[string]*tenant{}, turns: list.New()}
+	return &Pacer{opts: o, flight: float64(min(firstFlight, o.MaxInFlight)), tenants: map[string]*tenant{}, turns: list.New(), holds: map[string]int{}}
 }
 
 // Acquire waits for the caller's turn. It fails where ctx ends first, or with
@@ -144,9 +160,8 @@ func (p *Pacer) Acquire(ctx context.Context, tenantName string) (*Grant, error) 
 	defer p.mu.Unlock()
 	select {
 	case g := <-w.ready: // granted in the same moment: give it back
-		p.inFlight--
+		p.left(g)
 		p.tokens += 1
-		_ = g
 		p.dispatch()
 	default:
 		p.remove(w)
@@ -161,7 +176,7 @@ func (g *Grant) Release(o Outcome, retryAfter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.opts.Now()
-	p.inFlight--
+	p.left(g)
 	switch o {
 	case Answered:
 		p.answered(now)
@@ -211,8 +226,12 @@ func (p *Pacer) throttled(now time.Time, epoch int, retryAfter time.Duration) {
 	}
 	p.epoch++
 	p.refill(now)
+	some := float64(p.successes.count(now))
+	if some > 0 {
+		p.ceiling = max(p.rate, some)
+	}
 	if p.rate == 0 {
-		p.rate, p.step = max(minRate, firstShare*float64(p.successes.count(now))), 0
+		p.rate, p.step = max(minRate, firstShare*some), 0
 	} else {
 		p.rate = max(minRate, p.rate*decrease)
 		p.step = max(increase*p.rate, 0.5)
@@ -231,10 +250,27 @@ func (p *Pacer) forget(now time.Time) {
 
 func (p *Pacer) refill(now time.Time) {
 	if p.rate > 0 {
+		p.regain(now)
 		burst := max(1, p.rate/20)
 		p.tokens = min(burst, p.tokens+p.rate*now.Sub(p.filled).Seconds())
 	}
 	p.filled = now
+}
+
+// regain raises the rate for the time since it was looked at last.
+func (p *Pacer) regain(now time.Time) {
+	quiet := now.Sub(p.refused)
+	if p.waiting == 0 || quiet < calm {
+		return // a rate that nobody is held up by has not been tried out
+	}
+	dt := min(now.Sub(p.filled), quiet-calm).Seconds()
+
+	switch {
+	case p.rate < most*p.ceiling:
+		p.rate = min(p.rate*math.Pow(regain, dt), most*p.ceiling)
+	case quiet > sure:
+		p.rate *= math.Pow(beyond, dt)
+	}
 }
 
 // dispatch lets go whoever may, and sees to it that it is called again when the
@@ -246,6 +282,10 @@ func (p *Pacer) dispatch() {
 		return
 	}
 	for p.waiting > 0 && p.inFlight < int(p.flight) {
+		t := p.turn()
+		if t == nil {
+			return
+		}
 		if wait := p.hold.Sub(now); wait > 0 {
 			p.arm(wait)
 			return
@@ -259,8 +299,27 @@ func (p *Pacer) dispatch() {
 			p.tokens--
 		}
 		p.inFlight++
-		p.next().ready <- &Grant{pacer: p, epoch: p.epoch}
+		p.holds[t.name]++
+		p.next(t).ready <- &Grant{pacer: p, epoch: p.epoch, tenant: t.name}
 	}
+}
+
+// left counts a call out.
+func (p *Pacer) left(g *Grant) {
+	p.inFlight--
+	if p.holds[g.tenant]--; p.holds[g.tenant] == 0 {
+		delete(p.holds, g.tenant)
+	}
+}
+
+// turn is the tenant who is next: nil where all who wait have their share.
+func (p *Pacer) turn() *tenant {
+	for e := p.turns.Front(); e != nil; e = e.Next() {
+		if t := e.Value.(*tenant); p.holds[t.name] < p.share() {
+			return t
+		}
+	}
+	return nil
 }
 
 func (p *Pacer) arm(wait time.Duration) {
@@ -289,9 +348,8 @@ func (p *Pacer) enqueue(name string) *waiter {
 	return w
 }
 
-// next takes the first caller of the tenant whose turn it is.
-func (p *Pacer) next() *waiter {
-	t := p.turns.Front().Value.(*tenant)
+// next takes the first caller of a tenant, who waits for all others then.
+func (p *Pacer) next(t *tenant) *waiter {
 	p.turns.MoveToBack(t.turn)
 	w := t.waiters.Front().Value.(*waiter)
 	p.remove(w)

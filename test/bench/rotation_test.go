@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +29,7 @@ import (
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
 	"github.com/coffre-csi/coffre/test/fakes/aws"
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
+	"github.com/coffre-csi/coffre/test/fakes/serve"
 	"github.com/coffre-csi/coffre/test/node"
 )
 
@@ -62,12 +62,7 @@ func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	in := r.Clone(r.Context())
 	in.Body = io.NopCloser(bytes.NewReader(body))
-	in.RequestURI = r.URL.RequestURI()
-	if in.Host == "" {
-		in.Host = r.URL.Host
-	}
-	w := httptest.NewRecorder()
-	c.ServeHTTP(w, in)
+	res, err := serve.InMemory(c.Server).RoundTrip(in)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	op := r.Header.Get("X-Amz-Target")
@@ -87,9 +82,7 @@ func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
 	for range secrets {
 		c.reads = append(c.reads, time.Now())
 	}
-	res := w.Result()
-	res.Request = r
-	return res, nil
+	return res, err
 }
 
 // hour is what a simulated hour cost.

@@ -13,7 +13,7 @@ import (
 	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
-// AWS is test/fakes/cmd/fakeaws: a pod on the node's own network, because a
+// AWS is test/fakes/cmd/fakecloud: a pod on the node's own network, because a
 // cluster without kube-proxy has no other address that lasts, and because the
 // agent of EKS Pod Identity is such a pod too. It trusts the cluster as an IAM
 // OIDC provider does, by issuer and keys, and lets in nobody but the roles'
@@ -52,7 +52,7 @@ func awsIdentity() (object, error) {
 
 // startAWS starts the fake, which then holds nothing and trusts nobody.
 func startAWS() error {
-	if fakeAWSImage == "" {
+	if fakeCloudImage == "" {
 		return nil
 	}
 	discovery, err := kubectl("get", "--raw", "/.well-known/openid-configuration")
@@ -80,7 +80,7 @@ func startAWS() error {
 			"automountServiceAccountToken":  false,
 			"terminationGracePeriodSeconds": 0,
 			"containers": []object{{
-				"name": "aws", "image": fakeAWSImage, "imagePullPolicy": "IfNotPresent", "args": args,
+				"name": "aws", "image": fakeCloudImage, "imagePullPolicy": "IfNotPresent", "args": args,
 				"readinessProbe": object{"httpGet": object{"path": "/healthz", "port": controlPort}, "periodSeconds": 1},
 				"volumeMounts":   []object{{"name": "identity", "mountPath": "/identity", "readOnly": true}},
 			}},
@@ -101,15 +101,15 @@ func stopAWS() error {
 }
 
 func needAWS(t *testing.T) {
-	if fakeAWSImage == "" {
-		t.Skip("needs the fake AWS: push test/fakes/cmd/fakeaws as an image and name it in COFFRE_E2E_FAKEAWS_IMAGE")
+	if fakeCloudImage == "" {
+		t.Skip("needs the fake AWS: push test/fakes/cmd/fakecloud as an image and name it in COFFRE_E2E_FAKECLOUD_IMAGE")
 	}
 }
 
 // awsControl sends a body to the fake's control endpoint, by way of the API
 // server, and reads what it answers. verb is kubectl's word for the method.
 func awsControl(verb, path, body string, into any) error {
-	out, err := command(body, "kubectl", verb, "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/%s", system, awsName, controlPort, path), "-f", "-")
+	out, err := command(body, "kubectl", verb, "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/aws/%s", system, awsName, controlPort, path), "-f", "-")
 	if err == nil && into != nil {
 		err = json.Unmarshal([]byte(out), into)
 	}

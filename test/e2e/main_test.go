@@ -37,12 +37,12 @@ const (
 // What is different on a cluster that KUBECONFIG names, from the one that run
 // makes: platform is empty there, and images come from registries.
 var (
-	platform     = os.Getenv("COFFRE_E2E_PLATFORM")
-	coffreImage  = "ghcr.io/coffre-csi/coffre:e2e" // the name that the chart has
-	busyboxImage = "e2e.local/busybox:1"
-	faultyImage  = "e2e.local/faultyprovider:1"
-	fakeAWSImage = "e2e.local/fakeaws:1"
-	driverChart  = filepath.Join(platform, "driver-chart")
+	platform       = os.Getenv("COFFRE_E2E_PLATFORM")
+	coffreImage    = "ghcr.io/coffre-csi/coffre:e2e" // the name that the chart has
+	busyboxImage   = "e2e.local/busybox:1"
+	faultyImage    = "e2e.local/faultyprovider:1"
+	fakeCloudImage = "e2e.local/fakecloud:1"
+	driverChart    = filepath.Join(platform, "driver-chart")
 
 	// patience is how long anything may take that Kubernetes, the driver or
 	// Coffre does in its own time. An ordinary kubelet offers a mounted volume
@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 	if platform == "" {
 		coffreImage = os.Getenv("COFFRE_E2E_IMAGE")
 		faultyImage = os.Getenv("COFFRE_E2E_FAULTY_IMAGE")
-		fakeAWSImage = os.Getenv("COFFRE_E2E_FAKEAWS_IMAGE")
+		fakeCloudImage = os.Getenv("COFFRE_E2E_FAKECLOUD_IMAGE")
 		busyboxImage = cmp.Or(os.Getenv("COFFRE_E2E_BUSYBOX_IMAGE"), "busybox:1.37.0")
 		driverChart = os.Getenv("COFFRE_E2E_DRIVER_CHART")
 		patience = 5 * time.Minute

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"github.com/coffre-csi/coffre/provider/pace"
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -92,6 +94,7 @@ func (c Caller) Do(ctx context.Context, operation string, fn func(context.Contex
 }
 
 func (c Caller) attempt(ctx context.Context, operation string, fn func(context.Context) error) (Verdict, error) {
+	asked := time.Now()
 	grant, err := c.Pacer.Acquire(ctx, c.Tenant)
 	if err != nil {
 		// Waiting for a turn, and not getting it in time, is being throttled.
@@ -101,11 +104,13 @@ func (c Caller) attempt(ctx context.Context, operation string, fn func(context.C
 	outcome, after := pace.Failed, time.Duration(0)
 	defer func() { grant.Release(outcome, after) }()
 
+	sent := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
 	if err = fn(ctx); err == nil {
 		outcome = pace.Answered
 		c.count(operation, "ok")
+		c.tell(operation, "ok", asked, sent)
 		return Verdict{}, nil
 	}
 
@@ -121,8 +126,22 @@ func (c Caller) attempt(ctx context.Context, operation string, fn func(context.C
 		answer = "none"
 	}
 	c.count(operation, answer)
+	c.tell(operation, answer, asked, sent)
 
 	return v, err
+}
+
+// verbose is the log level at which each call is told.
+const verbose = 5
+
+// tell is a line for one call: what was asked of a service for whom, how long
+// the turn and the answer took, and the answer's code; nothing of what was
+// asked for or answered.
+func (c Caller) tell(operation, answer string, asked, sent time.Time) {
+	if v := klog.V(verbose); v.Enabled() {
+		v.InfoS("store: call", "operation", operation, "namespace", c.Tenant, "code", answer,
+			"waited", sent.Sub(asked).String(), "took", time.Since(sent).String())
+	}
 }
 
 func (c Caller) count(operation, answer string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/coffre-csi/coffre/auth"
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
 )
 
 const who = "role arn:aws:iam::123456789012:role/shop (service account shop/api)"
@@ -24,62 +25,62 @@ func TestEveryRefusalIsOneSentence(t *testing.T) {
 	for _, c := range []struct {
 		kind   string
 		ref    store.Ref
-		f      fakeFault
+		f      aws.Fault
 		reason store.Reason
 		want   string
 	}{
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized " + body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "AccessDeniedException", Message: "User: x is not authorized " + body},
 			store.Denied, "s: access denied: " + who + " lacks secretsmanager:GetSecretValue, in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "AccessDeniedException", message: "Access to KMS is not allowed " + body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "AccessDeniedException", Message: "Access to KMS is not allowed " + body},
 			store.Denied, "s: access denied: " + who + " lacks kms:Decrypt on the KMS key that encrypts it (in its own policy, or in the key's), in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "DecryptionFailure", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "DecryptionFailure", Message: body},
 			store.Denied, "s: access denied: it cannot be decrypted in us-east-1 (DecryptionFailure): " + who + " needs kms:Decrypt on its KMS key, and the key must exist and be enabled (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "Secrets Manager can't find the specified secret."},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "ResourceNotFoundException", Message: "Secrets Manager can't find the specified secret."},
 			store.NotFound, "s: there is no such secret in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s", Version: "v9"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for VersionId: v9"},
+		{SecretsManager, store.Ref{Name: "s", Version: "v9"}, aws.Fault{Status: 400, Code: "ResourceNotFoundException", Message: "can't find the specified secret value for VersionId: v9"},
 			store.NotFound, "s@v9: the secret has no version v9 in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s", Version: "AWSPREVIOUS"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSPREVIOUS"},
+		{SecretsManager, store.Ref{Name: "s", Version: "AWSPREVIOUS"}, aws.Fault{Status: 400, Code: "ResourceNotFoundException", Message: "can't find the specified secret value for staging label: AWSPREVIOUS"},
 			store.NotFound, "s@AWSPREVIOUS: the secret has no version of stage AWSPREVIOUS in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ResourceNotFoundException", message: "can't find the specified secret value for staging label: AWSCURRENT"},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "ResourceNotFoundException", Message: "can't find the specified secret value for staging label: AWSCURRENT"},
 			store.NotFound, "s: the secret has no value yet in us-east-1 (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "InvalidRequestException", message: "You can't perform this operation on the secret because it was marked for deletion."},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "InvalidRequestException", Message: "You can't perform this operation on the secret because it was marked for deletion."},
 			store.NotFound, "s: the secret is marked for deletion in us-east-1; restore it, or take it out of the SecretProviderClass (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "InvalidParameterException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "InvalidParameterException", Message: body},
 			store.Invalid, "s: Secrets Manager in us-east-1 takes the name, or its version, for no valid one (InvalidParameterException) (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "ThrottlingException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "ThrottlingException", Message: body},
 			store.Throttled, "s: throttled: Secrets Manager in us-east-1 answers ThrottlingException (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 503, code: "", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 503, Code: "", Message: body},
 			store.Unavailable, "s: Secrets Manager in us-east-1 failed: "},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{broken: true},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Drop: true},
 			store.Unavailable, "s: Secrets Manager in us-east-1 cannot be reached: "},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{hang: true},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Hang: true},
 			store.Unavailable, "s: Secrets Manager in us-east-1 cannot be reached: no answer in time"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "UnrecognizedClientException", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "UnrecognizedClientException", Message: body},
 			store.Denied, "s: access denied: " + who + ": Secrets Manager in us-east-1 does not take the credentials (UnrecognizedClientException) (request rq-1)"},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 400, code: "SomethingNew", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 400, Code: "SomethingNew", Message: body},
 			store.Unavailable, "s: Secrets Manager in us-east-1 answers SomethingNew to " + who},
-		{SecretsManager, store.Ref{Name: "s"}, fakeFault{status: 403, code: "SomethingNew", message: body},
+		{SecretsManager, store.Ref{Name: "s"}, aws.Fault{Status: 403, Code: "SomethingNew", Message: body},
 			store.Denied, "s: Secrets Manager in us-east-1 refused " + who + ": SomethingNew (request rq-1)"},
-		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "AccessDeniedException", message: "not authorized to perform: ssm:GetParameters " + body},
+		{ParameterStore, store.Ref{Name: "p"}, aws.Fault{Status: 400, Code: "AccessDeniedException", Message: "not authorized to perform: ssm:GetParameters " + body},
 			store.Denied, "p: access denied: " + who + " lacks ssm:GetParameters, in us-east-1 (request rq-1)"},
-		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "AccessDeniedException", message: "The ciphertext refers to a customer master key " + body},
+		{ParameterStore, store.Ref{Name: "p"}, aws.Fault{Status: 400, Code: "AccessDeniedException", Message: "The ciphertext refers to a customer master key " + body},
 			store.Denied, "p: access denied: " + who + " lacks kms:Decrypt on"},
-		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "InvalidKeyId", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, aws.Fault{Status: 400, Code: "InvalidKeyId", Message: body},
 			store.Denied, "p: access denied: it cannot be decrypted in us-east-1 (InvalidKeyId)"},
-		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 400, code: "ValidationException", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, aws.Fault{Status: 400, Code: "ValidationException", Message: body},
 			store.Invalid, "p: Parameter Store in us-east-1 takes the name, or its version, for no valid one (ValidationException)"},
-		{ParameterStore, store.Ref{Name: "p"}, fakeFault{status: 500, code: "InternalServerError", message: body},
+		{ParameterStore, store.Ref{Name: "p"}, aws.Fault{Status: 500, Code: "InternalServerError", Message: body},
 			store.Unavailable, "p: Parameter Store in us-east-1 failed: InternalServerError"},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
-				w.fault = broken(serviceOf(c.kind), c.f)
+				w.AddFault(broken(serviceOf(c.kind), c.f))
 				_, err := w.open(t, c.kind, Settings{}).Fetch(t.Context(), []store.Ref{c.ref})
 				if err == nil {
 					t.Fatal("no error")
 				}
-				if !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), body) || strings.Contains(err.Error(), "\n") {
+				if !strings.HasPrefix(plainly(err), c.want) || strings.Contains(err.Error(), body) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("%s", err)
 				}
 				if store.ReasonOf(err) != c.reason {
@@ -97,7 +98,7 @@ func TestFaultsAreAsTheSDKModelsThem(t *testing.T) {
 	for code, want := range map[string]string{"AccessDeniedException": "unknown", "ThrottlingException": "unknown", "ResourceNotFoundException": "client", "InternalServiceError": "server"} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			w.fault = broken("secretsmanager", fakeFault{status: 400, code: code})
+			w.AddFault(broken("secretsmanager", aws.Fault{Status: 400, Code: code}))
 			_, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("s"))
 			if d := new(RegionError); !errors.As(err, &d) || d.Fault.String() != want || d.Code != code {
 				t.Errorf("%+v", d)
@@ -134,8 +135,8 @@ func TestMissingRequirementsAreSaidWhenTheStoreIsOpened(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if len(w.calls) != 0 {
-		t.Error(w.calls)
+	if w.Count("") != 0 {
+		t.Errorf("got the calls %q, want none", w.Notation())
 	}
 }
 
@@ -204,15 +205,8 @@ func TestStoresWaitForAThrottledServiceByDefault(t *testing.T) {
 // Credentials that AWS no longer takes cost one more login, not a failed mount.
 func TestExpiredCredentialsAreRenewedWithinTheCall(t *testing.T) {
 	w := newWorld()
-	w.secrets["us-east-1"]["s"] = current("v")
-	refused := false
-	w.fault = func(service, _, op string, _ map[string]any) *fakeFault {
-		if op == "GetSecretValue" && !refused {
-			refused = true
-			return &fakeFault{status: 400, code: "ExpiredTokenException"}
-		}
-		return nil
-	}
+	w.put("us-east-1", "s", current("v")...)
+	w.AddFault(aws.Fault{Op: "GetSecretValue", Status: 400, Code: "ExpiredTokenException", Times: 1})
 	if _, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("s")); err != nil {
 		t.Fatal(err)
 	}
@@ -226,8 +220,8 @@ func TestExpiredCredentialsAreRenewedWithinTheCall(t *testing.T) {
 
 func TestRegionOfTheNodeIsUsedWhereNobodyNamesOne(t *testing.T) {
 	w := newWorld()
-	w.secrets["eu-west-1"]["s"] = current("v")
-	sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: w})
+	w.put("eu-west-1", "s", current("v")...)
+	sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: w.transport()})
 	kind := func(o Options) store.Kind {
 		o.SDK, o.Broker = sdk, awsauth.New(awsauth.Options{SDK: sdk, ServiceAccounts: w})
 		return Kinds(o)[0]

@@ -8,45 +8,43 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
 )
 
 var twoRegions = Settings{FailoverRegions: []string{"eu-west-1"}}
 
 // broken makes the first region fail as f does, for one service or for all.
-func broken(service string, f fakeFault) func(string, string, string, map[string]any) *fakeFault {
-	return func(s, region, _ string, _ map[string]any) *fakeFault {
-		if region == "us-east-1" && (service == "" || s == service) {
-			return &f
-		}
-		return nil
-	}
+func broken(service string, f aws.Fault) aws.Fault {
+	f.Service, f.Region = service, "us-east-1"
+	return f
 }
 
 func TestSecondRegionIsAskedOnlyWhenTheFirstFails(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		service  string
-		f        fakeFault
+		f        aws.Fault
 		within   time.Duration
 		failover bool
 		reason   store.Reason
 	}{
-		{"answers 500", "secretsmanager", fakeFault{status: 500, code: "InternalServiceError"}, 3 * time.Second, true, 0},
-		{"cannot be reached", "secretsmanager", fakeFault{broken: true}, 3 * time.Second, true, 0},
-		{"hangs", "secretsmanager", fakeFault{hang: true}, 5100 * time.Millisecond, true, 0},
-		{"throttles", "secretsmanager", fakeFault{status: 400, code: "ThrottlingException"}, 5100 * time.Millisecond, true, 0},
-		{"hangs with its STS", "", fakeFault{hang: true}, 5100 * time.Millisecond, true, 0},
-		{"has an STS that fails", "sts", fakeFault{status: 500, code: "InternalFailure"}, 7 * time.Second, true, 0},
-		{"denies", "secretsmanager", fakeFault{status: 400, code: "AccessDeniedException"}, time.Second, false, store.Denied},
-		{"has no such secret", "secretsmanager", fakeFault{status: 400, code: "ResourceNotFoundException"}, time.Second, false, store.NotFound},
-		{"finds the name invalid", "secretsmanager", fakeFault{status: 400, code: "InvalidParameterException"}, time.Second, false, store.Invalid},
-		{"has an STS that denies", "sts", fakeFault{status: 403, code: "AccessDenied"}, time.Second, false, store.Denied},
+		{"answers 500", "secretsmanager", aws.Fault{Status: 500, Code: "InternalServiceError"}, 3 * time.Second, true, 0},
+		{"cannot be reached", "secretsmanager", aws.Fault{Drop: true}, 3 * time.Second, true, 0},
+		{"hangs", "secretsmanager", aws.Fault{Hang: true}, 5100 * time.Millisecond, true, 0},
+		{"throttles", "secretsmanager", aws.Fault{Status: 400, Code: "ThrottlingException"}, 5100 * time.Millisecond, true, 0},
+		{"hangs with its STS", "", aws.Fault{Hang: true}, 5100 * time.Millisecond, true, 0},
+		{"has an STS that fails", "sts", aws.Fault{Status: 500, Code: "InternalFailure"}, 7 * time.Second, true, 0},
+		{"denies", "secretsmanager", aws.Fault{Status: 400, Code: "AccessDeniedException"}, time.Second, false, store.Denied},
+		{"has no such secret", "secretsmanager", aws.Fault{Status: 400, Code: "ResourceNotFoundException"}, time.Second, false, store.NotFound},
+		{"finds the name invalid", "secretsmanager", aws.Fault{Status: 400, Code: "InvalidParameterException"}, time.Second, false, store.Invalid},
+		{"has an STS that denies", "sts", aws.Fault{Status: 403, Code: "AccessDenied"}, time.Second, false, store.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
-				w.secrets["us-east-1"]["s"], w.secrets["eu-west-1"]["s"] = current("first"), current("second")
-				w.fault = broken(c.service, c.f)
+				w.put("us-east-1", "s", current("first")...)
+				w.put("eu-west-1", "s", current("second")...)
+				w.AddFault(broken(c.service, c.f))
 				start := time.Now()
 				got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 				if took := time.Since(start); took > c.within {
@@ -75,17 +73,17 @@ func TestSecondRegionIsAskedOnlyWhenTheFirstFails(t *testing.T) {
 
 func TestSecondRegionIsNotAskedWhenTheFirstAnswers(t *testing.T) {
 	w := newWorld()
-	w.secrets["us-east-1"]["s"] = current("first")
-	w.parameters["us-east-1"]["p"] = []version{{id: "3", value: "first"}}
+	w.put("us-east-1", "s", current("first")...)
+	w.SetParameter("us-east-1", "p", aws.Parameter{Versions: []aws.ParameterVersion{{Version: 3, Value: "first"}}})
 	for kind, name := range map[string]string{SecretsManager: "s", ParameterStore: "p"} {
 		got, err := w.open(t, kind, twoRegions).Fetch(t.Context(), refs(name))
 		if err != nil || string(got[0].Value) != "first" {
 			t.Errorf("%v %v", got, err)
 		}
 	}
-	for call, n := range w.calls {
+	for _, call := range w.Notation() {
 		if strings.Contains(call, "eu-west-1") {
-			t.Errorf("%d × %s", n, call)
+			t.Errorf("got %s, want no call to the second region", call)
 		}
 	}
 }
@@ -95,15 +93,10 @@ func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
 	w := newWorld()
 	for _, region := range []string{"us-east-1", "eu-west-1"} {
 		for _, name := range []string{"a", "b"} {
-			w.secrets[region][name] = current(region)
+			w.put(region, name, current(region)...)
 		}
 	}
-	w.fault = func(service, region, op string, body map[string]any) *fakeFault {
-		if region == "us-east-1" && body["SecretId"] == "b" {
-			return &fakeFault{status: 503, code: "ServiceUnavailable"}
-		}
-		return nil
-	}
+	w.AddFault(broken("", aws.Fault{ID: "b", Status: 503, Code: "ServiceUnavailable"}))
 	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,8 +111,8 @@ func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
 
 func TestCredentialsServeInTheSecondRegionToo(t *testing.T) {
 	w := newWorld()
-	w.secrets["eu-west-1"]["s"] = current("second")
-	w.fault = broken("secretsmanager", fakeFault{broken: true})
+	w.put("eu-west-1", "s", current("second")...)
+	w.AddFault(broken("secretsmanager", aws.Fault{Drop: true}))
 	if _, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s")); err != nil {
 		t.Fatal(err)
 	}
@@ -130,9 +123,9 @@ func TestCredentialsServeInTheSecondRegionToo(t *testing.T) {
 
 func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
 	w := newWorld()
-	w.secrets["eu-west-1"]["other"] = []version{{id: "b1", stages: []string{"blue"}, value: "alternate"}}
-	w.secrets["eu-west-1"]["same"] = current("replica")
-	w.fault = broken("secretsmanager", fakeFault{broken: true})
+	w.put("eu-west-1", "other", aws.SecretVersion{ID: "b1", Stages: []string{"blue"}, String: to("alternate")})
+	w.put("eu-west-1", "same", current("replica")...)
+	w.AddFault(broken("secretsmanager", aws.Fault{Drop: true}))
 	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), []store.Ref{
 		{Name: "s", Version: "x", Extra: Extra{Failover: Alternate{Name: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other-AbCdEf", Stage: "blue"}}.String()},
 		{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:same-AbCdEf"},
@@ -147,15 +140,8 @@ func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
 
 func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 	w := newWorld()
-	w.fault = func(service, region, _ string, _ map[string]any) *fakeFault {
-		if service == "sts" {
-			return nil
-		}
-		if region == "us-east-1" {
-			return &fakeFault{status: 500, code: "InternalServiceError", message: "body-text"}
-		}
-		return &fakeFault{broken: true}
-	}
+	w.AddFault(broken(aws.SecretsManager, aws.Fault{Status: 500, Code: "InternalServiceError", Message: "body-text"}))
+	w.AddFault(aws.Fault{Service: aws.SecretsManager, Region: "eu-west-1", Drop: true})
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 	if err == nil {
 		t.Fatal("no error")
@@ -178,12 +164,9 @@ func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 
 func TestThreeRegionsAreAskedInOrder(t *testing.T) {
 	w := newWorld()
-	w.secrets["ap-south-1"] = map[string][]version{"s": current("third")}
-	w.fault = func(service, region, _ string, _ map[string]any) *fakeFault {
-		if region != "ap-south-1" && service != "sts" {
-			return &fakeFault{broken: true}
-		}
-		return nil
+	w.put("ap-south-1", "s", current("third")...)
+	for _, region := range []string{"us-east-1", "eu-west-1"} {
+		w.AddFault(aws.Fault{Service: aws.SecretsManager, Region: region, Drop: true})
 	}
 	got, err := w.open(t, SecretsManager, Settings{FailoverRegions: []string{"eu-west-1", "ap-south-1"}}).Fetch(t.Context(), refs("s"))
 	if err != nil || string(got[0].Value) != "third" {
@@ -196,7 +179,7 @@ func TestThreeRegionsAreAskedInOrder(t *testing.T) {
 // file must not vanish over it, nor a last good value.
 func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
 	w := newWorld()
-	w.fault = broken("secretsmanager", fakeFault{broken: true})
+	w.AddFault(broken("secretsmanager", aws.Fault{Drop: true}))
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 	if err == nil || store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), "there is no such secret in eu-west-1") {
 		t.Error(err)
@@ -206,7 +189,7 @@ func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
 // What is wrong with logging in is said once, not once a secret.
 func TestFailedLoginIsOneErrorOfTheStore(t *testing.T) {
 	w := newWorld()
-	w.fault = broken("sts", fakeFault{status: 403, code: "AccessDenied"})
+	w.AddFault(broken("sts", aws.Fault{Status: 403, Code: "AccessDenied"}))
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b", "c"))
 	if e := new(store.Error); !errors.As(err, &e) || e.Object != "" || strings.Count(err.Error(), "trust policy") != 1 {
 		t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
 )
 
 func TestParametersAreReadByTens(t *testing.T) {
@@ -14,7 +15,7 @@ func TestParametersAreReadByTens(t *testing.T) {
 	var names []string
 	for i := range 25 {
 		name := fmt.Sprintf("/app/%d", i)
-		w.parameters["us-east-1"][name] = []version{{id: "7", value: fmt.Sprint(i)}}
+		w.SetParameter("us-east-1", name, aws.Parameter{Versions: []aws.ParameterVersion{{Version: 7, Value: fmt.Sprint(i)}}})
 		names = append(names, name)
 	}
 	got, err := w.open(t, ParameterStore, Settings{}).Fetch(t.Context(), refs(append(names, names[0])...))
@@ -36,8 +37,10 @@ func TestParametersAreReadByTens(t *testing.T) {
 
 func TestOneParameterUnderSeveralVersions(t *testing.T) {
 	w := newWorld()
-	w.parameters["us-east-1"]["p"] = []version{{id: "1", value: "one"}, {id: "2", value: "two", stages: []string{"blue"}}, {id: "3", value: "three"}}
-	w.parameters["us-east-1"]["/feaw"] = []version{{id: "4", value: "slash"}}
+	w.SetParameter("us-east-1", "p", aws.Parameter{Versions: []aws.ParameterVersion{
+		{Version: 1, Value: "one"}, {Version: 2, Value: "two", Labels: []string{"blue"}}, {Version: 3, Value: "three"},
+	}})
+	w.SetParameter("us-east-1", "/feaw", aws.Parameter{Versions: []aws.ParameterVersion{{Version: 4, Value: "slash"}}})
 	wanted := []store.Ref{
 		{Name: "p"}, {Name: "p", Version: "1"}, {Name: "p", Version: "stage:blue"}, {Name: "p:2"}, {Name: "p", Version: "blue"},
 		{Name: "arn:aws:ssm:us-east-1:123456789012:parameter/feaw"}, {Name: "/feaw"}, {Name: "/feaw:4"},
@@ -57,16 +60,10 @@ func TestOneParameterUnderSeveralVersions(t *testing.T) {
 func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 	w := newWorld()
 	for _, n := range []string{"a", "b", "c", "d"} {
-		w.parameters["us-east-1"][n] = []version{{id: "1", value: n}}
+		w.SetParameter("us-east-1", n, aws.Parameter{Versions: []aws.ParameterVersion{{Version: 1, Value: n}}})
 	}
-	w.fault = func(_, _, _ string, body map[string]any) *fakeFault {
-		for _, n := range asList(body["Names"]) {
-			if n == "b" {
-				return &fakeFault{status: 400, code: "AccessDeniedException", message: "User: x is not authorized to perform: ssm:GetParameters on resource: b"}
-			}
-		}
-		return nil
-	}
+	w.AddFault(aws.Fault{ID: "b", Status: 400, Code: "AccessDeniedException",
+		Message: "User: x is not authorized to perform: ssm:GetParameters on resource: b"})
 	got, err := w.open(t, ParameterStore, Settings{}).Fetch(t.Context(), []store.Ref{
 		{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Version: "9"}, {Name: "d", Version: "1", Extra: Extra{Stage: "x"}.String()}, {Name: "d:1", Version: "1"},
 		{Name: "arn:aws:ssm:eu-west-1:123456789012:parameter/d"}, {Name: "arn:aws:sts:us-east-1:1:x"}, {Name: "arn:aws"},
@@ -84,7 +81,7 @@ func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 		7: "Invalid service in ARN: sts",
 		8: "Invalid ARN format in object name: arn:aws",
 	} {
-		if failed[i] == nil || !strings.Contains(failed[i].Error(), want) {
+		if failed[i] == nil || !strings.Contains(plainly(failed[i]), want) {
 			t.Errorf("%d: %v", i, failed[i])
 		}
 	}
@@ -93,15 +90,10 @@ func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 	}
 }
 
-func asList(v any) []any {
-	l, _ := v.([]any)
-	return l
-}
-
 func TestFindParameters(t *testing.T) {
 	w := newWorld()
 	for _, n := range []string{"/app/a", "/app/b", "/app/deep/c", "/apple", "plain"} {
-		w.parameters["us-east-1"][n] = []version{{id: "1", value: n}}
+		w.SetParameter("us-east-1", n, aws.Parameter{Versions: []aws.ParameterVersion{{Version: 1, Value: n}}})
 	}
 	s := w.open(t, ParameterStore, Settings{}).(store.Lister)
 	for _, c := range []struct {
@@ -126,9 +118,7 @@ func TestFindParameters(t *testing.T) {
 			t.Errorf("%+v: %s", c.f, text)
 		}
 	}
-	w.fault = func(_, _, op string, _ map[string]any) *fakeFault {
-		return &fakeFault{status: 400, code: "AccessDeniedException"}
-	}
+	w.AddFault(aws.Fault{Status: 400, Code: "AccessDeniedException"})
 	for prefix, want := range map[string]string{"/app/x": "lacks ssm:GetParametersByPath on /app, which find needs", "x": "lacks ssm:DescribeParameters, which find needs"} {
 		if _, err := s.List(t.Context(), store.Filter{Prefix: prefix}, 10); err == nil || !strings.Contains(err.Error(), want) {
 			t.Error(err)

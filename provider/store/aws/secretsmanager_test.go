@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/aws"
 )
 
 func refs(names ...string) []store.Ref {
@@ -24,7 +25,7 @@ func TestSecretsOfOneMountAreReadInBatches(t *testing.T) {
 	var names []string
 	for i := range 50 {
 		name := fmt.Sprintf("app/%d", i)
-		w.secrets["us-east-1"][name] = current(fmt.Sprintf("value-%d", i))
+		w.put("us-east-1", name, current(fmt.Sprintf("value-%d", i))...)
 		names = append(names, name)
 	}
 	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs(names...))
@@ -49,10 +50,9 @@ func TestSecretsOfOneMountAreReadInBatches(t *testing.T) {
 
 func TestVersionsStagesAndBytes(t *testing.T) {
 	w := newWorld()
-	w.secrets["us-east-1"]["s"] = []version{
-		{id: "S3-1", stages: []string{"AWSPREVIOUS"}, value: "old"},
-		{id: "S3-2", stages: []string{"AWSCURRENT", "blue"}, value: "new\x00", binary: true},
-	}
+	w.put("us-east-1", "s",
+		aws.SecretVersion{ID: "S3-1", Stages: []string{"AWSPREVIOUS"}, String: to("old")},
+		aws.SecretVersion{ID: "S3-2", Stages: []string{"AWSCURRENT", "blue"}, Binary: []byte("new\x00")})
 	for _, c := range []struct {
 		ref  store.Ref
 		want string
@@ -77,23 +77,19 @@ func TestVersionsStagesAndBytes(t *testing.T) {
 // An identity that may not batch, and an endpoint that does not know how, cost
 // one call in an hour.
 func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
-	for _, f := range []fakeFault{
-		{status: 400, code: "AccessDeniedException", message: "not authorized to perform: secretsmanager:BatchGetSecretValue"},
-		{status: 400, code: "UnknownOperationException"},
-		{status: 404, code: ""},
+	for _, f := range []aws.Fault{
+		{Status: 400, Code: "AccessDeniedException", Message: "not authorized to perform: secretsmanager:BatchGetSecretValue"},
+		{Status: 400, Code: "UnknownOperationException"},
+		{Status: 404, Code: ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			names := []string{"a", "b", "c", "d"}
 			for _, n := range names {
-				w.secrets["us-east-1"][n] = current(n)
+				w.put("us-east-1", n, current(n)...)
 			}
-			w.fault = func(_, _, op string, _ map[string]any) *fakeFault {
-				if op == "BatchGetSecretValue" {
-					return &f
-				}
-				return nil
-			}
+			f.Op = "BatchGetSecretValue"
+			w.AddFault(f)
 			open := w.opener(t)
 			for range 3 {
 				got, err := open(SecretsManager, Settings{}, 0).Fetch(t.Context(), refs(names...))
@@ -102,17 +98,17 @@ func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
 				}
 			}
 			if n := w.total(":BatchGetSecretValue"); n != 1 {
-				t.Errorf("%s: %d batches", f.code, n)
+				t.Errorf("%s: %d batches", f.Code, n)
 			}
 			if n := w.total(":GetSecretValue"); n != 12 {
-				t.Errorf("%s: %d reads", f.code, n)
+				t.Errorf("%s: %d reads", f.Code, n)
 			}
 			time.Sleep(noBatchFor)
 			if _, err := open(SecretsManager, Settings{}, 0).Fetch(t.Context(), refs(names...)); err != nil {
 				t.Fatal(err)
 			}
 			if n := w.total(":BatchGetSecretValue"); n != 2 {
-				t.Errorf("%s: %d batches after an hour", f.code, n)
+				t.Errorf("%s: %d batches after an hour", f.Code, n)
 			}
 		})
 	}
@@ -121,7 +117,7 @@ func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
 func TestFewSecretsAreReadWithoutABatch(t *testing.T) {
 	w := newWorld()
 	for _, n := range []string{"a", "b", "c"} {
-		w.secrets["us-east-1"][n] = current(n)
+		w.put("us-east-1", n, current(n)...)
 	}
 	if _, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "b", "c", "a", "b")); err != nil {
 		t.Fatal(err)
@@ -138,7 +134,7 @@ func TestFewSecretsAreReadWithoutABatch(t *testing.T) {
 func TestErrorsInsideABatchAreAboutTheirSecret(t *testing.T) {
 	w := newWorld()
 	for _, n := range []string{"a", "b", "c"} {
-		w.secrets["us-east-1"][n] = current(n)
+		w.put("us-east-1", n, current(n)...)
 	}
 	missing := "arn:aws:secretsmanager:us-east-1:210987654321:secret:far-AbCdEf"
 	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "gone", "b", missing, "c", "arn:aws:secretsmanager:us-east-1:123456789012:secret:c"))
@@ -165,12 +161,11 @@ func TestErrorsInsideABatchAreAboutTheirSecret(t *testing.T) {
 func TestFindSecrets(t *testing.T) {
 	w := newWorld()
 	for _, n := range []string{"shop/a", "shop/b", "shop/c-old", "other/a", "Shop/x"} {
-		v := current(n)
-		v[0].tags = map[string]string{"team": "shop-core"}
+		tags := map[string]string{"team": "shop-core"}
 		if n != "shop/b" {
-			v[0].tags["team"] = "shop"
+			tags["team"] = "shop"
 		}
-		w.secrets["us-east-1"][n] = v
+		w.SetSecret("us-east-1", n, aws.Secret{Tags: tags, Versions: current(n)})
 	}
 	s := w.open(t, SecretsManager, Settings{}).(store.Lister)
 	for _, c := range []struct {

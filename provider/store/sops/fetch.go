@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/coffre-csi/coffre/auth"
@@ -201,7 +199,7 @@ func (s *single) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, err
 // List gives the document's top-level keys. They are not encrypted, so nothing
 // is decrypted for it.
 func (s *single) List(_ context.Context, f store.Filter, limit int) ([]store.Ref, error) {
-	match, err := matcher(f)
+	found, err := finder(f, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -217,33 +215,24 @@ func (s *single) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 	if d.format == Binary {
 		names = []string{whole}
 	}
-	return matching(names, match, limit)
+	for _, name := range names {
+		if !found.TakeTagged(name) {
+			break
+		}
+	}
+	return found.Refs()
 }
 
-func matcher(f store.Filter) (func(string) bool, error) {
+// finder takes the names that a filter wants: documents have no tags.
+func finder(f store.Filter, limit int) (*store.Finder, error) {
 	if f.Tags != "" {
 		return nil, store.Errorf(store.Invalid, "SOPS documents have no tags to find secrets by")
 	}
-	re, err := regexp.Compile(f.Regexp)
+	found, err := store.NewFinder(f, limit)
 	if err != nil {
-		return nil, store.Errorf(store.Invalid, "%q is no regular expression", clip(f.Regexp))
+		return nil, err
 	}
-	return func(name string) bool { return strings.HasPrefix(name, f.Prefix) && re.MatchString(name) }, nil
-}
-
-func matching(names []string, match func(string) bool, limit int) ([]store.Ref, error) {
-	slices.Sort(names)
-	var refs []store.Ref
-	for _, name := range names {
-		if !match(name) {
-			continue
-		}
-		if len(refs) == limit {
-			return nil, store.ErrTooMany
-		}
-		refs = append(refs, store.Ref{Name: name})
-	}
-	return refs, nil
+	return found, nil
 }
 
 var (

@@ -134,7 +134,7 @@ func (d *folder) document(root *os.Root, file string, ids identities) (*opened, 
 // List gives the paths of the encrypted documents. Folders whose names begin
 // with a dot are left out: they are Git's, or a ConfigMap volume's inside.
 func (d *folder) List(_ context.Context, f store.Filter, limit int) ([]store.Ref, error) {
-	match, err := matcher(f)
+	found, err := finder(f, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -143,18 +143,17 @@ func (d *folder) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 		return nil, err
 	}
 	defer root.Close()
-	names, err := d.names(root, match)
+	names, err := d.names(root, found.Named)
 	if err != nil {
 		return nil, err
 	}
-	var encrypted []string
 	for _, name := range names {
 		text, err := readFile(root.Open, strings.TrimPrefix(name, d.within()))
-		if err == nil && strings.Contains(text, marker) {
-			encrypted = append(encrypted, name)
+		if encrypted := err == nil && strings.Contains(text, marker); encrypted && !found.TakeTagged(name) {
+			break
 		}
 	}
-	return matching(encrypted, match, limit)
+	return found.Refs()
 }
 
 // names are the paths of the folder's files that match, the prefix's folder

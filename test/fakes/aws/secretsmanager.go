@@ -286,6 +286,7 @@ func (s *Server) batchGetSecretValue(q *request, in *batchInput) (any, *apiError
 		}
 		out.SecretValues = append(out.SecretValues, v)
 	}
+	slices.Reverse(out.SecretValues) // the reference promises no order
 	return out, nil
 }
 
@@ -413,7 +414,7 @@ func (s *Server) listSecrets(q *request, in *listInput) (any, *apiError) {
 		found = slices.DeleteFunc(found, func(s *Secret) bool { return s.Deleted })
 	}
 	sortSecrets(found, in.SortBy, in.SortOrder)
-	found, next, ok := traffic.Page(found, secretName, in.NextToken, size)
+	found, next, ok := traffic.Page(found, secretName, in.NextToken, s.atMost(size))
 	if !ok {
 		return nil, badRequest("InvalidNextTokenException", "The NextToken value is invalid.")
 	}

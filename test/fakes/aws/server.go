@@ -57,6 +57,9 @@ type Options struct {
 	// path assigns to a region.
 	DefaultRegion string
 
+	// PageSize is the most that a list answers at once; 0 is what AWS answers.
+	PageSize int
+
 	// Record is traffic.Options'.
 	Record func(call string)
 }
@@ -188,6 +191,14 @@ func (s *Server) PodIdentityAgent() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.servePodIdentity(w, &request{Request: r})
 	})
+}
+
+// atMost is the size of a page.
+func (s *Server) atMost(size int) int {
+	if s.opts.PageSize > 0 {
+		return min(size, s.opts.PageSize)
+	}
+	return size
 }
 
 // refuse records and answers what reaches no operation.

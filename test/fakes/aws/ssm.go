@@ -279,7 +279,7 @@ func (s *Server) getParametersByPath(q *request, in *byPathInput) (any, *apiErro
 	found := s.parameters(q.region, func(p *Parameter) bool {
 		return below(in.Path, p.Name, in.Recursive) && p.matches(in.ParameterFilters)
 	})
-	found, next, e := pageOf(found, in.NextToken, in.MaxResults, 10)
+	found, next, e := s.pageOf(found, in.NextToken, in.MaxResults, 10)
 	if e != nil {
 		return nil, e
 	}
@@ -294,14 +294,14 @@ func (s *Server) getParametersByPath(q *request, in *byPathInput) (any, *apiErro
 	return out, nil
 }
 
-func pageOf(found []*Parameter, token string, asked *int, limit int) ([]*Parameter, string, *apiError) {
+func (s *Server) pageOf(found []*Parameter, token string, asked *int, limit int) ([]*Parameter, string, *apiError) {
 	size := limit
 	if asked != nil {
 		if size = *asked; size < 1 || size > limit {
 			return nil, "", invalid("maxResults", strconv.Itoa(size), "Member must have value between 1 and "+strconv.Itoa(limit))
 		}
 	}
-	found, next, ok := traffic.Page(found, func(p *Parameter) string { return p.Name }, token, size)
+	found, next, ok := traffic.Page(found, func(p *Parameter) string { return p.Name }, token, s.atMost(size))
 	if !ok {
 		return nil, "", badRequest("InvalidNextToken", "The specified token isn't valid.")
 	}
@@ -378,7 +378,7 @@ func (s *Server) describeParameters(q *request, in *describeParametersInput) (an
 		}
 	}
 	found := s.parameters(q.region, func(p *Parameter) bool { return p.matches(in.ParameterFilters) })
-	found, next, e := pageOf(found, in.NextToken, in.MaxResults, 50)
+	found, next, e := s.pageOf(found, in.NextToken, in.MaxResults, 50)
 	if e != nil {
 		return nil, e
 	}

@@ -103,6 +103,16 @@ var clouds = []cloud{
 // NAME.vault.DOMAIN, with its authority at login.DOMAIN.
 const privateSuffix, privateAuthority = "vault.", "login."
 
+// Serves says whether a host is one of Azure's: a vault, an authority, IMDS.
+func (s *Server) Serves(host string) bool {
+	host = hostname(host)
+	_, _, isVault := vaultHost(host)
+	return isVault || isAuthority(host) || host == imdsAddress
+}
+
+// imdsAddress is the instance metadata service's, which Google's has too.
+const imdsAddress = "169.254.169.254"
+
 // ServeHTTP routes by host name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("x-ms-request-id", requestID())
@@ -114,7 +124,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isAuthority(host):
 		s.serveEntra(w, r, Entra)
-	case host == "169.254.169.254":
+	case host == imdsAddress:
 		s.serveIMDS(w, r)
 	default:
 		c := s.Begin(Call{Service: "unknown", Op: r.Method + " " + host + r.URL.Path})

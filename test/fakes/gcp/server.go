@@ -117,6 +117,13 @@ func (s *Server) HTTP2(host string) bool { return apiHosts.MatchString(host) }
 // apiHosts are the endpoints of the API references, global and regional.
 var apiHosts = regexp.MustCompile(`^(secretmanager|parametermanager|iamcredentials)(?:\.([a-z0-9-]+)\.rep)?\.googleapis\.com$`)
 
+// Serves says whether a host is one of Google's: all of googleapis.com, and the
+// metadata server.
+func (s *Server) Serves(host string) bool {
+	host = hostname(host)
+	return strings.HasSuffix(host, ".googleapis.com") || metadataHosts[host]
+}
+
 // ServeHTTP routes by host name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := hostname(r.Host)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
@@ -58,7 +59,7 @@ func (r Report) Count(s Severity) int {
 
 // Linter knows what the provider takes.
 type Linter struct {
-	Kinds    store.Kinds
+	Catalog  store.Catalog
 	Dialects map[string]provider.Dialect
 }
 
@@ -122,7 +123,7 @@ func (c *check) remedy(format string, args ...any) {
 func (c *check) problems() {
 	rules := map[manifest.Trouble]string{
 		manifest.Unreadable: fileUnreadable, manifest.TooLarge: fileTooLarge, manifest.NoYAML: yamlSyntax,
-		manifest.Unrendered: helmTemplate, manifest.KeyTwice: yamlKeyTwice,
+		manifest.Unrendered: helmTemplate, manifest.OfChart: helmChart, manifest.KeyTwice: yamlKeyTwice,
 	}
 	for _, p := range c.set.Problems {
 		c.say(rules[p.Trouble], p.Place, p.Object, p.Field, "%s", p.Text)
@@ -134,8 +135,11 @@ func (c *check) problems() {
 func (c *check) configuration(s manifest.Stores) {
 	c.report.Checked++
 	var d strict.Decoder
-	for name, config := range c.Kinds.DecodeStores(&d, s.Node) {
+	for name, config := range c.Catalog.Kinds.DecodeStores(&d, s.Node) {
 		c.stores[name] = append(c.stores[name], config)
+	}
+	if s.Dialects != nil {
+		c.Catalog.DecodeDialects(&d, s.Dialects)
 	}
 	object := "stores"
 	if s.In != "values" {
@@ -143,19 +147,13 @@ func (c *check) configuration(s manifest.Stores) {
 	}
 	for _, m := range d.Errors {
 		line := m.Line
-		if below, ok := cutStores(m.Path); ok {
+		if below, ok := strings.CutPrefix(m.Path, "stores."); ok {
 			line = manifest.LineOf(s.Node, below)
+		} else if below, ok := strings.CutPrefix(m.Path, "dialects."); ok {
+			line = manifest.LineOf(s.Dialects, below)
 		}
 		c.say(storesRefused, manifest.Place{File: s.File, Line: line}, object, m.Path, "%s", m.Text)
 	}
-}
-
-func cutStores(path string) (string, bool) {
-	const root = "stores."
-	if len(path) <= len(root) || path[:len(root)] != root {
-		return "", false
-	}
-	return path[len(root):], true
 }
 
 // held holds a planned class against the platform's stores.

@@ -29,6 +29,7 @@ const (
 	yamlSyntax         = "yaml-syntax"
 	yamlKeyTwice       = "yaml-key-twice"
 	helmTemplate       = "helm-template"
+	helmChart          = "helm-chart"
 	nothingToCheck     = "nothing-to-check"
 	classAPIVersion    = "class-api-version"
 	classDeprecated    = "class-api-deprecated"
@@ -73,7 +74,8 @@ func Rules() []Rule {
 		{fileTooLarge, Error, "a file over 32 MiB, a document over 16 MiB, aliases that grow without bounds", "It was not checked.", "Split it; the API server takes objects of about 1.5 MiB."},
 		{yamlSyntax, Error, "a document that is no YAML", "kubectl and Helm refuse it; nothing in it was checked.", ""},
 		{yamlKeyTwice, Warning, "a key that stands twice in one mapping", "The last one wins, and what the first said is lost without a word.", "Begin a second entry with a dash of its own, or take one away."},
-		{helmTemplate, Warning, "a Helm template that was not rendered", "Nothing in it was checked.", ""},
+		{helmTemplate, Error, "a Helm template that was not rendered", "kubectl refuses it; nothing in it was checked.", ""},
+		{helmChart, Warning, "a Helm chart with SecretProviderClasses or volumes of them in a folder", "Nothing in its templates was checked.", ""},
 		{nothingToCheck, Warning, "files that hold nothing to check", "A mistake in another file would not be seen.", "Name the files with SecretProviderClasses, workloads or stores."},
 		{classAPIVersion, Error, "an apiVersion that the driver's CRD lacks", "kubectl says: no matches for kind \"SecretProviderClass\".", "Write secrets-store.csi.x-k8s.io/v1."},
 		{classDeprecated, Warning, "the deprecated apiVersion v1alpha1", "The driver still serves it, and says that it will go.", "Write secrets-store.csi.x-k8s.io/v1."},

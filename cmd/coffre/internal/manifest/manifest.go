@@ -36,6 +36,7 @@ const (
 	TooLarge                  // over a bound
 	NoYAML                    // no YAML, or not the Kubernetes object that its kind says
 	Unrendered                // a Helm template
+	OfChart                   // the same, in its chart: nobody means to apply it as it is
 	KeyTwice                  // the last of two equal keys wins
 )
 
@@ -130,6 +131,9 @@ type Stores struct {
 	Place
 	In   string // what holds it: values, ConfigMap kube-system/coffre-stores
 	Node *yaml.Node
+	// Dialects is the policy beside the stores, without the chart's switches;
+	// nil where there is none.
+	Dialects *yaml.Node
 }
 
 // SameNamespace says whether two namespaces may be one: what a file leaves open

@@ -113,7 +113,7 @@ func (r *reader) template(chart, path string) {
 		r.charts = map[string]bool{}
 	}
 	r.charts[chart], r.name, r.walked = true, path, true
-	r.problem(0, Unrendered, "is a template of a Helm chart; check what it makes: helm template %s | coffre lint -", chart)
+	r.problem(0, OfChart, "is a template of a Helm chart; check what it makes: helm template %s | coffre lint -", chart)
 }
 
 // ours says whether a text may hold anything that Coffre looks at.

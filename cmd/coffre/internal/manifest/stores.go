@@ -11,9 +11,38 @@ import (
 func (r *reader) values(n *yaml.Node, in string) {
 	for _, v := range []*yaml.Node{n, Child(n, "coffre")} {
 		if key, stores := pair(v, "stores"); storesLike(stores) {
-			r.set.Stores = append(r.set.Stores, Stores{r.place(key), in, stores})
+			r.set.Stores = append(r.set.Stores, Stores{r.place(key), in, stores, policy(Child(v, "dialects"))})
 		}
 	}
+}
+
+// policy is what the chart writes beside the stores of its value `dialects`:
+// everything but the switches.
+func policy(n *yaml.Node) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return n
+	}
+	all := *n
+	all.Content = nil
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		entry := *n.Content[i+1]
+		if entry.Kind == yaml.MappingNode {
+			entry.Content = nil
+			for j := 0; j+1 < len(n.Content[i+1].Content); j += 2 {
+				if name := n.Content[i+1].Content[j]; name.Value != "enabled" {
+					entry.Content = append(entry.Content, name, n.Content[i+1].Content[j+1])
+				}
+			}
+			if len(entry.Content) == 0 {
+				continue
+			}
+		}
+		all.Content = append(all.Content, n.Content[i], &entry)
+	}
+	if len(all.Content) == 0 {
+		return nil
+	}
+	return &all
 }
 
 // storesLike keeps the value `stores` of some other chart from being read as

@@ -1,5 +1,7 @@
-// Command fakeaws runs the fake AWS of test/fakes/aws as a process of its own:
-// for end-to-end tests, and for running Coffre unmodified without AWS.
+// Command fakecloud runs the fake clouds of test/fakes as a process of its own:
+// for end-to-end tests, and for running Coffre unmodified without a cloud. One
+// address serves AWS, Google and Azure, told apart by the host name that the
+// client asks for; what belongs to none of them is AWS's single endpoint.
 //
 // With -listen https://… it serves every host name under a certificate of its
 // own authority, whose ca.crt it writes into -tls-dir for SSL_CERT_FILE. It
@@ -22,8 +24,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coffre-csi/coffre/test/fakes/aws"
-	"github.com/coffre-csi/coffre/test/fakes/oidc"
 	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
@@ -40,11 +40,13 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.listen, "listen", "http://127.0.0.1:8080", "where all services answer, comma-separated: http://ADDR:PORT or https://ADDR:PORT")
+	flag.StringVar(&o.listen, "listen", "http://127.0.0.1:8080",
+		"where all services answer, metadata servers too, comma-separated: http://ADDR:PORT or https://ADDR:PORT")
 	flag.StringVar(&o.agent, "agent-listen", "", "where the Pod Identity agent answers alone, comma-separated: http://169.254.170.23:80,http://[fd00:ec2::23]:80")
-	flag.StringVar(&o.control, "control", "", "ADDR:PORT of the control endpoint; no authentication (see Server.Control)")
+	flag.StringVar(&o.control, "control", "",
+		"ADDR:PORT of the control endpoints /aws/…, /gcp/… and /azure/…; no authentication (see each Server.Control)")
 	flag.StringVar(&o.tlsDir, "tls-dir", "", "directory for ca.crt and ca.key: read where they are there, made where not; needed for https")
-	flag.StringVar(&o.data, "data", "", "JSON file: secrets, faults, roles, associations, limits")
+	flag.StringVar(&o.data, "data", "", "JSON file: a World for each of aws, gcp and azure")
 	flag.StringVar(&o.issuer, "issuer", "", "URL of the OIDC issuer whose tokens are accepted")
 	flag.StringVar(&o.jwksURL, "jwks-url", "", "where the issuer's keys are: https://kubernetes.default.svc/openid/v1/jwks")
 	flag.StringVar(&o.jwksFile, "jwks-file", "", "file with the issuer's keys")
@@ -57,13 +59,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "fakeaws:", err)
+		fmt.Fprintln(os.Stderr, "fakecloud:", err)
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context, o options, out io.Writer) error {
-	s, err := o.server(ctx)
+	c, err := o.clouds(ctx)
 	if err != nil {
 		return err
 	}
@@ -94,9 +96,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		o.control = "http://" + o.control
 	}
 	err = errors.Join(
-		start("aws", o.listen, s),
-		start("agent", o.agent, s.PodIdentityAgent()),
-		start("control", o.control, s.Control()),
+		start("clouds", o.listen, c),
+		start("agent", o.agent, c.aws.PodIdentityAgent()),
+		start("control", o.control, c.control()),
 	)
 	if err != nil {
 		return err
@@ -118,39 +120,6 @@ func listen(url string, h http.Handler, ca *serve.Authority) (*serve.Listener, e
 		return nil, errors.New("https needs -tls-dir")
 	}
 	return serve.Start(addr, h, ca)
-}
-
-// server is the fake, loaded with data and keys.
-func (o options) server(ctx context.Context) (*aws.Server, error) {
-	s := aws.New(aws.Options{AcceptAnyToken: o.lax, DefaultRegion: o.region})
-	s.SetLatency("", o.latency)
-	if o.data != "" {
-		data, err := os.ReadFile(o.data)
-		if err != nil {
-			return nil, err
-		}
-		world, err := aws.LoadCompat(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.data, err)
-		}
-		s.Load(world)
-	}
-	if o.issuer == "" {
-		if o.jwksURL != "" || o.jwksFile != "" {
-			return nil, errors.New("-jwks-url and -jwks-file need -issuer")
-		}
-		return s, nil
-	}
-	data, err := o.jwks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := oidc.ParseJWKS(data)
-	if err != nil {
-		return nil, err
-	}
-	s.AddIssuer(o.issuer, keys)
-	return s, nil
 }
 
 func (o options) jwks(ctx context.Context) ([]byte, error) {

@@ -22,12 +22,13 @@ import (
 	"github.com/coffre-csi/coffre/test/fakes/oidc"
 )
 
-const data = `{
+const data = `{"aws": {
   "secrets": {"secretsmanager": {"eu-west-3": {"prod/mysql": {"versions": [{"id": "v1", "string": "s3cret"}]}}}},
   "roles": [{"arn": "arn:aws:iam::123456789012:role/shop", "subjects": ["system:serviceaccount:shop:api"],
              "permissions": [{"actions": ["secretsmanager:*"]}]}],
   "associations": [{"namespace": "shop", "serviceAccount": "api", "roleArn": "arn:aws:iam::123456789012:role/shop"}]
-}`
+}, "gcp": {"secretmanager": {"projects/shop/secrets/mysql": {"versions": [{"text": "s3cret"}]}}},
+   "azure": {"vaults": {"shop": {}}}}`
 
 type text string
 
@@ -81,7 +82,7 @@ func TestTheCommandServesWhatItsDataSay(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
-	cfg := sdk.Config{Region: "eu-west-3", BaseEndpoint: sdk.String(at["aws"]),
+	cfg := sdk.Config{Region: "eu-west-3", BaseEndpoint: sdk.String(at["clouds"]),
 		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}}
 	token := issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"sts.amazonaws.com", "pods.eks.amazonaws.com"}})
 	for _, want := range []string{"s3cret", "rotated"} {
@@ -95,7 +96,7 @@ func TestTheCommandServesWhatItsDataSay(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		req, _ := http.NewRequest("PUT", at["control"]+"/secret?region=eu-west-3&name=prod/mysql", strings.NewReader("rotated"))
+		req, _ := http.NewRequest("PUT", at["control"]+"/aws/secret?region=eu-west-3&name=prod/mysql", strings.NewReader("rotated"))
 		if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode != 200 {
 			t.Fatal(err)
 		}
@@ -104,7 +105,7 @@ func TestTheCommandServesWhatItsDataSay(t *testing.T) {
 
 func TestTheCommandRefusesWhatItCannotServe(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.json")
-	os.WriteFile(bad, []byte(`{"secrets": {"s3": {}}}`), 0o600)
+	os.WriteFile(bad, []byte(`{"aws": {"secrets": {"s3": {}}}}`), 0o600)
 	for _, o := range []options{
 		{listen: "127.0.0.1:0"}, {listen: "https://127.0.0.1:0"}, {data: "/nonexistent"}, {data: bad},
 		{issuer: "https://x"}, {jwksFile: "x"}, {issuer: "https://x", jwksFile: "/nonexistent"},
@@ -113,6 +114,38 @@ func TestTheCommandRefusesWhatItCannotServe(t *testing.T) {
 		cancel()
 		if run(ctx, o, io.Discard) == nil {
 			t.Errorf("%+v was accepted", o)
+		}
+	}
+}
+
+func TestOneAddressServesEveryCloud(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "data.json")
+	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+		t.Fatalf("the data: %v", err)
+	}
+	at := begin(t, options{listen: "http://127.0.0.1:0", data: file, region: "eu-west-3"})
+
+	for request, want := range map[string]int{
+		"secretmanager.googleapis.com /v1/projects/shop/secrets/mysql/versions/1:access": 401,
+		"sts.googleapis.com /v1/nothing":                                                 404,
+		"169.254.169.254 /computeMetadata/v1/project/project-id":                         403, // without its header
+		"169.254.169.254 /metadata/identity/oauth2/token":                                400, // without its header
+		"shop.vault.azure.net /secrets/mysql":                                            401,
+		"other.vault.azure.net /secrets/mysql":                                           404,
+		"login.microsoftonline.com /common/discovery/instance":                           200,
+		"secretsmanager.eu-west-3.amazonaws.com /":                                       405,
+	} {
+		host, path, _ := strings.Cut(request, " ")
+		req, _ := http.NewRequest(http.MethodGet, at["clouds"]+path, nil)
+		req.Host = host
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", request, err)
+			continue
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: got %s, want %d", request, res.Status, want)
 		}
 	}
 }
