@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 func mount(t *testing.T) *Budget {
