@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/auth/fair"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 func mount(t *testing.T) *Budget {
@@ -121,4 +122,18 @@ func TestAReplacementStopsAtItsLimit(t *testing.T) {
 	if got, err := words.Replace(mount(t), "DB_USER", "db/$1", 4096); err != nil || got != "db/USER" {
 		t.Errorf("got %q, %v; want db/USER", got, err)
 	}
+}
+
+func FuzzCompile(f *testing.F) {
+	f.Add("a{1000}", "aaaa", "$1")
+	f.Add("(?i)(\\pL*)*$", strings.Repeat("x", 1000), "${1}x")
+	f.Add("", strings.Repeat("x", 4000), strings.Repeat("y", 1000))
+	f.Fuzz(func(t *testing.T, pattern, text, with string) {
+		cost.Of(t, len(pattern)+len(text)+len(with), func() {
+			b := mount(t)
+			if p, err := b.Compile(pattern); err == nil {
+				_, _ = p.Replace(b, text, with, 4096)
+			}
+		})
+	})
 }

@@ -130,7 +130,10 @@ func (e *evaluator) project(n parsing.ASTNode, v any) (any, error) {
 		return e.flatten(items)
 	}
 
-	out := []any{}
+	if err := e.budget.Bytes(itemBytes * len(items)); err != nil {
+		return nil, err
+	}
+	out := make([]any, 0, len(items))
 	for _, item := range items {
 		if n.NodeType == parsing.ASTFilterProjection {
 			if match, err := e.eval(n.Children[2], item); err != nil {
@@ -143,28 +146,32 @@ func (e *evaluator) project(n parsing.ASTNode, v any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if item == nil {
-			continue
+		if item != nil {
+			out = append(out, item)
 		}
-		if err := e.budget.Bytes(itemBytes); err != nil {
-			return nil, err
-		}
-		out = append(out, item)
 	}
 	return out, nil
 }
 
 func (e *evaluator) flatten(items []any) (any, error) {
-	out := []any{}
+	size := 0
 	for _, item := range items {
-		inner, isList := item.([]any)
-		if !isList {
-			inner = []any{item}
+		size++
+		if inner, isList := item.([]any); isList {
+			size += len(inner) - 1
 		}
-		if err := e.budget.Bytes(itemBytes * len(inner)); err != nil {
-			return nil, err
+	}
+	if err := e.budget.Bytes(itemBytes * size); err != nil {
+		return nil, err
+	}
+
+	out := make([]any, 0, size)
+	for _, item := range items {
+		if inner, isList := item.([]any); isList {
+			out = append(out, inner...)
+		} else {
+			out = append(out, item)
 		}
-		out = append(out, inner...)
 	}
 	return out, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/template"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 // mount is the budget of one.
@@ -420,7 +421,9 @@ func FuzzFiles(f *testing.F) {
 		}
 		for _, out := range outs {
 			p, a := one(value, out)
-			files, err := Files(mount(), p, a)
+			var files []File
+			var err error
+			cost.Of(t, len(value)+len(key)+len(text), func() { files, err = Files(mount(), p, a) })
 			if err != nil {
 				continue
 			}

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 type sample struct {
@@ -144,5 +147,14 @@ func FuzzDecode(f *testing.F) {
 	f.Add("{name: 3, subs: [{name: &a x}, {name: *a}]}")
 	f.Add("a: &a [x]\nb: [*a, *a]")
 	f.Add("subs: &s [{subs: *s}]")
-	f.Fuzz(func(t *testing.T, text string) { _, _ = decode(text) })
+	f.Add(strings.Repeat("- ", 30_000))
+	f.Add("[" + strings.Repeat("a,", 30_000) + "]")
+	f.Fuzz(func(t *testing.T, text string) {
+		cost.Of(t, len(text), func() {
+			b := budget.New(t.Context(), nil, "")
+			if Charge(b, text) == nil {
+				_, _ = decode(text)
+			}
+		})
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 // mount is the budget of one.
@@ -148,14 +149,19 @@ func FuzzTemplate(f *testing.F) {
 	f.Add(`{{ define "x" }}{{ template "x" . }}{{ end }}{{ template "x" . }}`, "v")
 	f.Add(`{{ $x := .value }}{{ range until 9 }}{{ $x = print $x $x }}{{ end }}{{ $x | b64enc }}`, "v")
 	f.Add(`{{ printf "%-20s|%v" .value .db | indent 3 | replace "a" "b" }}`, "v")
+	f.Add(`{{ range until 9999 }}{{ $x := sha256sum (repeat 60000 "a") }}{{ end }}`, "v")
+	f.Add(`{{ range until 9999 }}`+strings.Repeat(`{{ $y := 1 }}`, 4000)+`{{ end }}`, "v")
 	f.Fuzz(func(t *testing.T, source, value string) {
-		tmpl, err := Parse(mount(), source)
-		if err != nil {
-			return
-		}
-		out, err := tmpl.Execute(mount(), map[string]any{"value": value, "db": map[string]any{"k": value, "n": 1}})
-		if err == nil && len(out) > MaxText {
-			t.Errorf("%d bytes", len(out))
-		}
+		cost.Of(t, len(source)+len(value), func() {
+			b := mount()
+			tmpl, err := Parse(b, source)
+			if err != nil {
+				return
+			}
+			out, err := tmpl.Execute(b, map[string]any{"value": value, "db": map[string]any{"k": value, "n": 1}})
+			if err == nil && len(out) > MaxText {
+				t.Errorf("got %d bytes, want at most %d", len(out), MaxText)
+			}
+		})
 	})
 }

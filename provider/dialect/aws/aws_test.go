@@ -13,6 +13,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	awsstore "github.com/coffre-csi/coffre/provider/store/aws"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 func read(parameters map[string]string) (plan.Plan, error) {
@@ -114,7 +115,11 @@ func FuzzPlan(f *testing.F) {
 	f.Add("", "", "_", "T", "- ObjectName: arn:aws:ssm:us-east-1:123456789012:parameter/x\n  jmesPath: [{Path: a.b, objectAlias: c, filePermission: '0400'}]")
 	f.Add("", "", "False", "", "- &x {objectName: ../a, objectType: secretsmanager}\n- {<<: *x, objectNameMatch: regexp, jsonKeys: '*'}")
 	f.Fuzz(func(t *testing.T, region, failover, translation, podIdentity, text string) {
-		p, err := read(map[string]string{"region": region, "failoverRegion": failover, "pathTranslation": translation, "usePodIdentity": podIdentity, "objects": text})
+		var p plan.Plan
+		var err error
+		cost.Of(t, len(region)+len(failover)+len(translation)+len(podIdentity)+len(text), func() {
+			p, err = read(map[string]string{"region": region, "failoverRegion": failover, "pathTranslation": translation, "usePodIdentity": podIdentity, "objects": text})
+		})
 		if err != nil {
 			return
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/strict"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 type toySettings struct {
@@ -232,7 +233,10 @@ func FuzzPlan(f *testing.F) {
 				parameters[k] = v
 			}
 		}
-		p, err := read(parameters)
+		var p plan.Plan
+		var err error
+		size := len(name) + len(inline) + len(objects) + len(refresh) + len(force)
+		cost.Of(t, size, func() { p, err = read(parameters) })
 		if err == nil && (len(p.Objects) == 0 || len(p.Queries()) == 0) {
 			raw, _ := json.Marshal(parameters)
 			t.Errorf("nothing is asked for, and nothing is wrong: %s", raw)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 // The tests of this file need no sops command.
@@ -298,8 +299,10 @@ func FuzzDocument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, format string) {
 		r := &reader{settings: Settings{Document: text, Format: Format(format)}, secrets: secrets}
 		one := &single{reader: r}
-		_, _ = one.Fetch(t.Context(), []store.Ref{{Name: "."}, {Name: "a"}, {Name: "a/b/0"}})
-		_, _ = one.List(t.Context(), store.Filter{}, 10)
+		cost.Of(t, len(text), func() {
+			_, _ = one.Fetch(t.Context(), []store.Ref{{Name: "."}, {Name: "a"}, {Name: "a/b/0"}})
+			_, _ = one.List(t.Context(), store.Filter{}, 10)
+		})
 		// What a tenant encrypts is as hostile: read the text as plaintext,
 		// seal it and take it apart again.
 		branches, err := parseText(text, Format(format))
