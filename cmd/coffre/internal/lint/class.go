@@ -102,7 +102,7 @@ func (c *check) texts(class manifest.Class, object string) {
 	}
 }
 
-// known are the fields of a SecretProviderClass, by the driver's CRD (v1.6.0).
+// known are the fields of a SecretProviderClass, by the driver's CRD (v1.6.1).
 var known = map[string][]string{
 	"":                            {"apiVersion", "kind", "metadata", "spec", "status"},
 	"spec":                        {"provider", "parameters", "secretObjects"},
