@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,7 +77,12 @@ func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionRespo
 
 // Mount answers one mount or republish. Whatever goes wrong, it answers with a
 // code after which kubelet and the driver try again from the start.
-func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.MountResponse, err error) {
+func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (*pb.MountResponse, error) {
+	return s.mount(ctx, in, func() {})
+}
+
+// mount calls received when the request is read and weighed.
+func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func()) (out *pb.MountResponse, err error) {
 	s.underWay.Add(1)
 	defer s.underWay.Add(-1)
 	began := time.Now()
@@ -102,6 +108,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 		return nil, internal(err)
 	}
 	defer unload()
+	received()
 	place, err := s.gate.Enter(ctx, req.Identity.Namespace)
 	switch {
 	case errors.Is(err, fair.ErrFull):
@@ -191,11 +198,14 @@ func (s *Service) description() *grpc.ServiceDesc {
 		}
 	}
 	d.Streams = []grpc.StreamDesc{{StreamName: "Mount", Handler: func(_ any, stream grpc.ServerStream) error {
-		in, err := s.received(stream)
-		if err != nil {
+		s.receive <- struct{}{}
+		received := sync.OnceFunc(func() { <-s.receive })
+		defer received()
+		in := new(pb.MountRequest)
+		if err := stream.RecvMsg(in); err != nil {
 			return safe(err)
 		}
-		out, err := s.Mount(stream.Context(), in)
+		out, err := s.mount(stream.Context(), in, received)
 		if err != nil {
 			return err
 		}
@@ -204,17 +214,14 @@ func (s *Service) description() *grpc.ServiceDesc {
 	return &d
 }
 
-func (s *Service) received(stream grpc.ServerStream) (*pb.MountRequest, error) {
-	s.receive <- struct{}{}
-	defer func() { <-s.receive }()
-	in := new(pb.MountRequest)
-	return in, stream.RecvMsg(in)
-}
-
 // NewServer makes a gRPC server for one dialect's service.
 func NewServer(s *Service) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(5<<20), // the request.Parse bounds, and their JSON escapes
+		// Fixed windows: by the ones that grow, what the driver has yet to be
+		// asked for would lie here.
+		grpc.InitialWindowSize(64<<10),
+		grpc.InitialConnWindowSize(1<<20),
 		// More than a node has volumes. What waits beyond it costs the driver's
 		// memory, not this process's.
 		grpc.MaxConcurrentStreams(512),

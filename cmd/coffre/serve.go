@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -165,6 +166,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	defer running.Wait()
 	defer stopRefreshing()
 	running.Go(func() { secrets.Run(refreshing) })
+	running.Go(func() { provider.Tidy(refreshing) })
 
 	names, err := dialectNames(o.dialects, wiring.Dialects)
 	if err != nil {
@@ -328,6 +330,11 @@ func (o serveOptions) cache(stores *store.Set, metrics *provider.Metrics) (*cach
 		return nil, fmt.Errorf("--cache-persist: %w", err)
 	}
 	options.Journal = journal
+	// The journal's pages are memory of this process that the runtime does not
+	// know of.
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		debug.SetMemoryLimit(max(limit-o.cacheBytes, limit/2))
+	}
 	secrets := cache.New(stores, options)
 	n, err := secrets.Restore()
 	if err != nil {

@@ -46,7 +46,11 @@ const (
 	// gather is how long a batch waits for others: long against the time
 	// between pods that start together, short against a round trip.
 	gather   = 2 * time.Millisecond
-	maxBatch = 500
+	maxBatch = 150
+	// So many secrets are on their way at once, each of which may have 64 KiB
+	// and more, and so many mounts of one namespace wait for them.
+	secretsUnderWay = 300
+	mountsWaiting   = 2048
 	// At most so many batches of one store are on their way at once, and so
 	// many of one namespace wait.
 	placesAStore   = 64

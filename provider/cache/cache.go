@@ -71,6 +71,7 @@ type Cache struct {
 	stores Stores
 	opts   Options
 
+	underWay   *fair.Gate     // secrets that are being read, by mounts that are not answered
 	background sync.WaitGroup // batches, refreshes and revocations on their way
 
 	mu       sync.Mutex
@@ -108,11 +109,14 @@ func New(stores Stores, opts Options) *Cache {
 
 	c := &Cache{
 		stores: stores, opts: opts, entries: newEntries(opts.MaxEntries, opts.MaxBytes), handles: map[batchKey]*handle{},
-		calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{},
+		underWay: fair.New(secretsUnderWay, mountsWaiting), calls: map[key]*call{}, open: map[batchKey]*batch{}, gates: map[string]*fair.Gate{},
 		limits: map[string]*rate.Limiter{}, breakers: map[breakerKey]*breaker{},
 		forced: newTimes(), mounted: newTimes(), refused: newTimes(),
 	}
 	c.entries.gone = c.goneFrom
+	if opts.Journal != nil {
+		opts.Journal.rewrite = func() error { return c.rewrite(false) }
+	}
 	return c
 }
 
@@ -178,6 +182,7 @@ type round struct {
 	id      auth.Identity
 	readers map[store.Selector]*reader
 	read    map[key]*want // what the round has already: one copy serves all its objects
+	weight  func()        // lets go of what the secrets under way take
 }
 
 // reader is a store as an identity uses it.

@@ -34,7 +34,7 @@ import (
 //     was refused: no volume gets an older value than it had, and nothing that
 //     was taken away comes back, however the process ends.
 //  2. When the file has grown to twice its content, it is written anew, one
-//     record after the other: at most half of what the cache may hold, what was
+//     record after the other: at most a third of what the cache may hold, what was
 //     used last first, for the file's pages are memory of the provider too.
 //  3. A record that was cut short by a crash is the last one, and left out.
 //
@@ -43,8 +43,8 @@ type Journal struct {
 	file string
 	seal cipher.AEAD
 
-	// full asks for the file to be written anew.
-	full chan struct{}
+	// rewrite writes the file anew.
+	rewrite func() error
 
 	mu    sync.Mutex
 	out   *os.File
@@ -57,6 +57,11 @@ const (
 	// slack is how far the file may grow beyond twice its content.
 	slack = 1 << 20
 )
+
+// keptShare is the part of what the cache may hold that the file is cut to:
+// with the file that it takes the place of, and what is added until the next
+// time, it stays below the whole.
+const keptShare = 3
 
 // The kinds of record.
 const (
@@ -108,7 +113,7 @@ func openJournal(dir string) (*Journal, error) {
 		return nil, err
 	}
 	seal, err := cipher.NewGCM(block)
-	return &Journal{file: filepath.Join(dir, "cache"), seal: seal, full: make(chan struct{}, 1)}, err
+	return &Journal{file: filepath.Join(dir, "cache"), seal: seal}, err
 }
 
 // journalKey is the key in the file; a new one where there is none.
@@ -167,14 +172,22 @@ func (j *Journal) force(name [16]byte, at time.Time) func() error {
 	return func() error { return j.append(rec, nil) }
 }
 
-// append writes one record.
+// append writes one record, and the file anew where it has grown.
 func (j *Journal) append(rec record, value []byte) error {
+	grown, err := j.add(rec, value)
+	if err == nil && grown && j.rewrite != nil {
+		return j.rewrite()
+	}
+	return err
+}
+
+func (j *Journal) add(rec record, value []byte) (grown bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.out == nil {
 		out, err := os.OpenFile(j.file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
-			return err
+			return false, err
 		}
 		j.out = out
 	}
@@ -186,13 +199,7 @@ func (j *Journal) append(rec record, value []byte) error {
 		_ = j.out.Truncate(j.bytes - n)
 		j.bytes -= n
 	}
-	if j.bytes > 2*j.live+slack {
-		select {
-		case j.full <- struct{}{}:
-		default: // asked for already
-		}
-	}
-	return err
+	return j.bytes > 2*j.live+slack, err
 }
 
 // write seals a record: its length, a nonce, the sealed text. The text is the
@@ -282,7 +289,7 @@ func (c *Cache) Restore() (int, error) {
 	c.mu.Unlock()
 
 	// Written anew, it has no half record at its end.
-	if writeErr := c.rewrite(); err == nil {
+	if writeErr := c.rewrite(true); err == nil {
 		err = writeErr
 	}
 	return n, err
@@ -325,10 +332,13 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 // rewrite writes what the cache holds to a new file, one entry after the other,
 // and puts it in the place of the old one. Where that fails the old one
 // stays.
-func (c *Cache) rewrite() error {
+func (c *Cache) rewrite(force bool) error {
 	j := c.opts.Journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.live > 0 && j.bytes <= 2*j.live+slack && !force {
+		return nil // another has just done it
+	}
 	fresh, err := os.OpenFile(j.file+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -366,7 +376,7 @@ func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 		}
 	}
 	for _, k := range keys {
-		if written > c.opts.MaxBytes/2 {
+		if written > c.opts.MaxBytes/keptShare {
 			break
 		}
 		c.mu.Lock()

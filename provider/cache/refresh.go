@@ -25,22 +25,16 @@ const clockSlack = 5 * time.Second
 // Run refreshes ahead until ctx ends: every secret that pods use is read again
 // when it is due, once, by one batch a store and identity, so that no mount
 // waits for it and load follows distinct secrets, not pods. Entries that nobody
-// asks for are dropped. It keeps the journal small.
+// asks for are dropped.
 func (c *Cache) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	var full chan struct{}
-	if c.opts.Journal != nil {
-		full = c.opts.Journal.full
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 			c.Turn(ctx)
-		case <-full:
-			noted(c.rewrite())
 		}
 	}
 }
@@ -92,7 +86,7 @@ func (c *Cache) Turn(ctx context.Context) {
 	}
 	c.revokeEnded()
 	if wentBack && c.opts.Journal != nil {
-		noted(c.rewrite())
+		noted(c.rewrite(true))
 	}
 	for h, keys := range d.reads {
 		c.background.Go(func() { c.refresh(ctx, h, keys) })

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,6 +50,7 @@ type world struct {
 	coffre pb.CSIDriverProviderClient // the program's other socket
 	group  *cgroup
 	key    sopstest.Key
+	large  string // a document of the hostile tenant's
 	config string // the file of the stores
 	dir    string
 }
@@ -59,6 +61,7 @@ func begin(t *testing.T, args ...string) *world {
 	cloud := fixture.Serve(t, "", w.aws, w.node.CA)
 	w.node.Kube.SetServiceAccount("hostile", "api", map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/hostile"})
 	w.fill(t)
+	w.large = largeDocument(t, w.key)
 
 	env := []string{"AWS_ENDPOINT_URL=" + cloud.URL(), fmt.Sprintf("GOMEMLIMIT=%d", goMemLimit)}
 	args = append([]string{"--stores", w.config}, args...)
@@ -98,6 +101,11 @@ func (w *world) fill(t *testing.T) {
 	for name, value := range values() {
 		stores += document(name, "hostile*", "binary", value)
 	}
+	var keys500 strings.Builder
+	for i := range 490 {
+		fmt.Fprintf(&keys500, "key-%d: v\n", i)
+	}
+	stores += document("keys", "hostile*", "yaml", keys500.String())
 	w.config = write("stores.yaml", stores)
 	for name, value := range secrets() {
 		w.aws.SetSecretValue("eu-west-3", name, value)
@@ -161,6 +169,7 @@ type attack struct {
 	name    string
 	dialect string // aws; coffre where it is empty
 	short   bool   // part of the short form
+	serial  bool   // one volume after the other
 	volumes func(w *world) []request.Volume
 }
 
@@ -175,6 +184,9 @@ func (a attack) run(t *testing.T, w *world) {
 	began := time.Now()
 	volumes := a.volumes(w)
 	for _, v := range volumes {
+		if a.serial {
+			all.Wait()
+		}
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 65*time.Second)
 			defer cancel()
@@ -198,7 +210,7 @@ func TestNothingThatATenantWritesTakesTheProviderDown(t *testing.T) {
 	}
 	w := begin(t, "--mount-timeout=30s")
 
-	for _, a := range attacks() {
+	for _, a := range append(attacks(), remembered()...) {
 		if *form == "short" && !a.short {
 			continue
 		}
