@@ -145,7 +145,7 @@ func tokens(text string, id auth.Identity) (auth.Tokens, error) {
 		Expires string `json:"expirationTimestamp"`
 	}
 	if err := json.Unmarshal([]byte(text), &parsed); err != nil {
-		return nil, fmt.Errorf("failed to unmarshal serviceAccount.tokens, error: %s", jsonFault(err))
+		return nil, fmt.Errorf("failed to unmarshal service account tokens (serviceAccount.tokens), error: %s", jsonFault(err))
 	}
 	if len(parsed) > maxTokens {
 		return nil, fmt.Errorf("serviceAccount.tokens holds %d tokens; the limit is %d", len(parsed), maxTokens)

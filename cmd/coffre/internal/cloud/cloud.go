@@ -62,7 +62,7 @@ type Parts struct {
 
 // All lists the clouds. A new one is a file beside this one, and a line here.
 func All() []Cloud {
-	return []Cloud{&sopsCloud{}, &awsCloud{}}
+	return []Cloud{&sopsCloud{}, &awsCloud{}, &vaultCloud{}}
 }
 
 // Wiring is what all clouds make together.
