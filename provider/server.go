@@ -94,7 +94,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 		s.observe(req, r.Stale, err, time.Since(began))
 	}()
 	if req, err = request.Parse(in); err != nil {
-		return nil, invalid(err)
+		return nil, invalid(s.provider.explain(err))
 	}
 	log := newSteps(s.provider.Name, req)
 	unload, err := s.loads.add(req.Identity.Namespace, weight(in))

@@ -108,6 +108,8 @@ type Output struct {
 	Mode int32 // permission bits
 
 	Key string // one key of the value
+	// Extract is one key of the value by the Google provider's rules.
+	Extract *Extract
 	// JMESPath selects text from the value.
 	JMESPath *jmespath.Expression
 	// NonString allows a JMESPath result that is no text, written as JSON.
@@ -117,6 +119,9 @@ type Output struct {
 	Format    Format
 	Template  *template.Template
 	Rewrite   *Rewrite
+
+	// Overlaid lets a later object make the same file: the driver keeps the last.
+	Overlaid bool
 
 	// ID is the object version's id; the file's path where it is empty.
 	ID string
@@ -136,6 +141,9 @@ func (o Output) Shape() string {
 		}
 	}
 	add("key", o.Key)
+	if o.Extract != nil {
+		add(o.Extract.Format, o.Extract.Key)
+	}
 	if o.JMESPath != nil {
 		add("jmespath", o.JMESPath.String())
 	}
@@ -160,6 +168,15 @@ func (o Object) Several() bool {
 }
 
 func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+
+// Extract is a top-level key whose value is a text, and nothing else.
+type Extract struct{ Format, Key string }
+
+// Formats of Extract.
+const (
+	ExtractJSON = "JSON"
+	ExtractYAML = "YAML"
+)
 
 // Keys chooses keys of a value: all, those named, or those that match.
 type Keys struct {

@@ -37,6 +37,8 @@ type File struct {
 	// the object's text, never of the content.
 	ID      string
 	Version string
+
+	overlaid bool // another of the same path may follow it
 }
 
 // Files renders a plan. answers are in the order of plan.Queries. All mistakes
@@ -59,7 +61,7 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 	if len(r.errors) > 0 {
 		return nil, r.errors
 	}
-	slices.SortFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	if err := r.checkSet(); err != nil {
 		return nil, err
 	}
@@ -170,6 +172,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 func (r *renderer) add(o plan.Object, f File) error {
 	f.Mode = o.Output.Mode
 	f.ID = cmp.Or(o.Output.ID, f.Path)
+	f.overlaid = o.Output.Overlaid
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
 		return nil
@@ -194,7 +197,7 @@ func (r *renderer) checkSet() error {
 	var errs Errors
 	paths := make(map[string]bool, len(r.files))
 	for _, f := range r.files {
-		if paths[f.Path] {
+		if paths[f.Path] && !f.overlaid {
 			errs = append(errs, fmt.Errorf("%q is made by two objects; give one of them another file", shorten(f.Path)))
 		}
 		paths[f.Path] = true
@@ -240,6 +243,12 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 			return nil, err
 		}
 		text, err := out.JMESPath.Search(r.budget, data, out.NonString)
+		if err != nil {
+			return nil, err
+		}
+		return decode(r.budget, out.Decode, text)
+	case out.Extract != nil:
+		text, err := extract(r.budget, *out.Extract, value)
 		if err != nil {
 			return nil, err
 		}
