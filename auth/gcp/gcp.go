@@ -233,7 +233,10 @@ func (b *Broker) ownAudience(ctx context.Context) (string, error) {
 	}
 
 	file, fileErr := b.externalAccount()
-	if fileErr != nil {
+	switch {
+	case fileErr != nil && b.opts.CredentialsFile != "":
+		return "", fail(fault.ReasonOf(fileErr), &Answer{}, "%s; and %s", fileErr, err)
+	case fileErr != nil:
 		return "", &fault.Error{Reason: fault.ReasonOf(err), Cause: &Answer{SignIn: true}, Text: fmt.Sprintf(
 			"it is not known which workload identity provider vouches for this cluster: %s; and %s. On GKE the metadata server says it; elsewhere set the store's audience, --gcp-audience (the chart's gcp.audience), or PROJECT, CLUSTER_LOCATION and CLUSTER_NAME", err, fileErr)}
 	}
