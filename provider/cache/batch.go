@@ -38,6 +38,7 @@ type batch struct {
 	// namespaces are whose mounts wait for it: several, where the store is read
 	// as the provider.
 	namespaces []string
+	patience   time.Duration // the shortest refresh time of those who wait
 	began      time.Time
 }
 
@@ -63,11 +64,11 @@ const (
 const verbose = 4
 
 // enqueue adds a read to the batch that is open for its store and identity, or
-// opens one. The caller locks.
-func (c *Cache) enqueue(k key, from *reader) *call {
+// opens one; patience is how long it may be kept from a store that is back. The caller locks.
+func (c *Cache) enqueue(k key, from *reader, patience time.Duration) *call {
 	b := c.open[k.batchKey]
 	if b == nil {
-		b = &batch{cache: c, from: from, shift: jitter()}
+		b = &batch{cache: c, from: from, shift: jitter(), patience: longestWait}
 		c.open[k.batchKey] = b
 		c.background.Go(func() { b.gatherThenRun() })
 	}
@@ -76,15 +77,17 @@ func (c *Cache) enqueue(k key, from *reader) *call {
 	c.calls[k] = running
 	b.from = from // the newest tokens
 	b.keys, b.calls = append(b.keys, k), append(b.calls, running)
-	b.wants(from.id.Namespace)
+	b.wants(from.id.Namespace, patience)
 	if len(b.keys) >= maxBatch {
 		delete(c.open, k.batchKey)
 	}
 	return running
 }
 
-// wants notes that a namespace waits for the batch. The cache locks.
-func (b *batch) wants(namespace string) {
+// wants notes that a namespace waits for the batch, and how fresh it must have
+// it. The cache locks.
+func (b *batch) wants(namespace string, patience time.Duration) {
+	b.patience = min(b.patience, patience)
 	for _, n := range b.namespaces {
 		if n == namespace {
 			return
@@ -330,7 +333,7 @@ func (b *batch) settle(now time.Time) {
 			breaker.release()
 			continue
 		}
-		opened, mended := breaker.record(now, down, b.from.Config.Refresh)
+		opened, mended := breaker.record(now, down)
 		switch {
 		case opened:
 			klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace, "error", down.Error())

@@ -166,12 +166,23 @@ func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query)
 
 // answered remembers when the volumes of the queries were answered.
 func (c *Cache) answered(r *round, queries []plan.Query) {
+	var records []func() error
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	now := c.opts.Now()
 	for i, q := range queries {
-		if q.Volume != "" && (i == 0 || queries[i-1].Volume != q.Volume) {
-			c.mounted.set(r.volume(q), c.opts.Now())
+		if q.Volume == "" || i > 0 && queries[i-1].Volume == q.Volume {
+			continue
 		}
+		name := hashed(r.volume(q))
+		c.mounted.put(name, now)
+		if record := c.opts.Journal.moment(recordMounted, name, now); record != nil {
+			records = append(records, record)
+		}
+	}
+	c.mu.Unlock()
+
+	for _, record := range records {
+		noted(record())
 	}
 }
 
@@ -203,6 +214,8 @@ type want struct {
 	refresh time.Duration
 	forced  time.Time // what was read before this is too old, whatever it is
 	since   time.Time // the same, but for what was issued for a time
+	// patience is how long it may be kept from a store that is back.
+	patience time.Duration
 
 	reading
 	origin plan.Origin
@@ -281,6 +294,9 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 	// A pinned version never changes, whoever asks again; and a refresh time
 	// that the platform chose for a dialect holds for its republishes too.
 	follows := q.Volume != "" && w.refresh != store.Never && !from.Config.Paced
+	if w.patience = w.refresh; follows {
+		w.patience = followed
+	}
 	if follows {
 		if last, ok := c.mounted.get(r.volume(q)); ok && last.After(w.since) {
 			w.since = last.Add(1) // read after it
@@ -289,6 +305,10 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 
 	return w
 }
+
+// followed is the patience of a volume that wants every republish to show what
+// the store holds now.
+const followed = 5 * time.Second
 
 // volume names a mount of this round.
 func (r *round) volume(q plan.Query) string { return r.id.Pod.UID + "\x00" + q.Volume }

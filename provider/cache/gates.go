@@ -87,7 +87,7 @@ func (c *Cache) admit(b *batch) *store.Error {
 	endpoint := b.from.Endpoint()
 	var refused *store.Error
 	for _, namespace := range b.namespaces {
-		if refused = c.breaker(endpoint, namespace).admit(c.opts.Now()); refused == nil {
+		if refused = c.breaker(endpoint, namespace).admit(c.opts.Now(), b.patience); refused == nil {
 			return nil
 		}
 	}

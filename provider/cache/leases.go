@@ -157,7 +157,7 @@ func (c *Cache) renew(ctx context.Context, k key, from *reader, id string) {
 	}
 	if e.leaseDue(now) && c.calls[k] == nil {
 		e.busy = true
-		c.enqueue(k, from)
+		c.enqueue(k, from, e.refresh)
 	}
 }
 

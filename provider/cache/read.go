@@ -137,9 +137,9 @@ func (c *Cache) look(w *want, now time.Time) (p pending, wait bool) {
 
 	running := c.calls[w.key]
 	if running == nil || !running.joinable(w, now) {
-		running = c.enqueue(w.key, w.from)
+		running = c.enqueue(w.key, w.from, w.patience)
 	}
-	running.batch.wants(w.from.id.Namespace)
+	running.batch.wants(w.from.id.Namespace, w.patience)
 	return pending{w, running}, true
 }
 

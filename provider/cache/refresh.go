@@ -156,8 +156,8 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 			if e != nil {
 				e.busy = false
 			}
-		case c.calls[k] == nil:
-			c.enqueue(k, fresh)
+		case e != nil && c.calls[k] == nil:
+			c.enqueue(k, fresh, e.refresh)
 		}
 	}
 	c.mu.Unlock()
