@@ -87,7 +87,7 @@ type world struct {
 	broken  []string
 	counts  map[string]int
 
-	killed  atomic.Int64 // processes, hard: their mounts end with their connection
+	killed  atomic.Bool  // the process is gone under running mounts, which end with their connection
 	running sync.RWMutex // held for reading by a mount
 	process *program.Process
 	coffre  pb.CSIDriverProviderClient
@@ -257,9 +257,8 @@ func (w *world) mount(at shop, v request.Volume, asked []string, last *time.Time
 	defer cancel()
 	a := Answer{Identity: v.Identity.Namespace + "/" + v.Identity.ServiceAccount, Volume: v.Identity.Pod.Name, Began: time.Now(),
 		Refresh: at.refresh, MaxStale: at.maxStale, Asked: asked, Files: map[string]string{}, Versions: map[string]string{}}
-	killed := w.killed.Load()
 	out, err := client.Mount(ctx, v.MountRequest())
-	if err != nil && w.killed.Load() != killed {
+	if err != nil && w.killed.Load() {
 		return
 	}
 	a.Ended, a.Code = time.Now(), status.Code(err).String()
@@ -346,9 +345,10 @@ func (w *world) told(trouble bool) {
 // restart ends the program, hard or as kubelet does, and starts the next.
 func (w *world) restart(hard bool) {
 	if hard {
-		w.killed.Add(1)
-		w.process.Stop() // under running mounts
+		w.killed.Store(true)
+		w.process.Stop()
 		w.running.Lock()
+		w.killed.Store(false)
 	} else {
 		w.running.Lock()
 		w.process.Signal(w.t, syscall.SIGTERM)
