@@ -357,6 +357,23 @@ func (b *Broker) client(region string, fips bool) (*sts.Client, func(), error) {
 	})
 }
 
+// Ahead opens the connection to the STS of a region, which will be needed soon.
+func (b *Broker) Ahead(ctx context.Context, region string, fips bool) {
+	client, release, err := b.client(region, fips)
+	if err != nil {
+		return
+	}
+	defer release()
+	o := client.Options()
+	at, err := o.EndpointResolverV2.ResolveEndpoint(ctx, sts.EndpointParameters{
+		Region: sdk.String(region), UseFIPS: sdk.Bool(fips), Endpoint: o.BaseEndpoint, UseGlobalEndpoint: sdk.Bool(false),
+		UseDualStack: sdk.Bool(o.EndpointOptions.UseDualStackEndpoint == sdk.DualStackEndpointStateEnabled),
+	})
+	if err == nil {
+		b.opts.SDK.Open(&at.URI)
+	}
+}
+
 // providers are the credentials of the node's own identity, by the SDK's
 // default chain.
 func (b *Broker) providers(ctx context.Context) (sdk.Credentials, error) {

@@ -105,6 +105,13 @@ func (p *Pool[K, V]) drop(key K, it *item[V]) {
 	}
 }
 
+// Has says whether there is a client of a key.
+func (p *Pool[K, V]) Has(key K) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.items[key] != nil
+}
+
 // Len is the number of clients there are.
 func (p *Pool[K, V]) Len() int {
 	p.mu.Lock()

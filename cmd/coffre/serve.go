@@ -233,18 +233,20 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 	}
 	metricsMux := http.NewServeMux()
 	metricsMux.Handle("GET /metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
-	for addr, handler := range map[string]http.Handler{"metrics " + o.metricsAddr: metricsMux, "health " + o.healthAddr: health.Handler(), "pprof " + o.pprofAddr: profiles()} {
-		what, addr, _ := strings.Cut(addr, " ")
-		if addr == "" {
+	for _, p := range []struct {
+		what, addr string
+		handler    http.Handler
+	}{{"metrics", o.metricsAddr, metricsMux}, {"health", o.healthAddr, health.Handler()}, {"pprof", o.pprofAddr, profiles()}} {
+		if p.addr == "" {
 			continue
 		}
 		// Listening here makes an address that is taken a failure to start.
-		l, err := net.Listen("tcp", addr)
+		l, err := net.Listen("tcp", p.addr)
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w", p.what, err)
 		}
-		klog.InfoS("serving", "what", what, "address", l.Addr().String())
-		h := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		klog.InfoS("serving", "what", p.what, "address", l.Addr().String())
+		h := &http.Server{Handler: p.handler, ReadHeaderTimeout: 5 * time.Second}
 		defer h.Close()
 		go func() { failed <- h.Serve(l) }()
 	}

@@ -7,6 +7,7 @@
 package coffre
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -185,7 +186,7 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 	if o.Mode != nil {
 		out.Output.Mode = int32(*o.Mode)
 	}
-	if shapes := given(o.Key != "", "key", o.Keys != nil, "keys", o.Format != "", "format", o.Template != "", "template"); len(shapes) > 1 {
+	if shapes := o.shapes(); len(shapes) > 1 {
 		bad(shapes[1], "cannot stand beside %s: each says what the file holds", shapes[0])
 	}
 	if o.Keys != nil {
@@ -234,8 +235,13 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 // draws on.
 func (r *reader) sources(o object, field string, bad func(string, string, ...any)) []plan.Source {
 	query := func(at string, s secret) plan.Query {
+		for name, text := range map[string]string{"version": s.Version, "type": s.Type} {
+			if len(text) > maxLabel {
+				bad(name, "has %d bytes; no store has one over %d", len(text), maxLabel)
+			}
+		}
 		q := plan.Query{Field: at, Store: r.store, Ref: store.Ref{Name: s.Name, Version: s.Version, Type: s.Type}, Optional: o.Optional, Force: r.force}
-		if name := firstOf(s.Store, o.Store); name != "" {
+		if name := cmp.Or(s.Store, o.Store); name != "" {
 			q.Store = store.Selector{Name: name}
 		}
 		if q.Store == (store.Selector{}) && r.req.Parameters[paramInline] == "" {
@@ -279,6 +285,7 @@ var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // maxWith bounds what one match of a rewrite becomes.
 const maxWith = 1024 // bytes
 
+const maxLabel = 512 // bytes of a version or a type
 const maxName = 2048 // bytes; the longest of the stores' own limits, an ARN of Parameter Store
 
 func checkName(name, at string, bad func(string, string, ...any)) {
@@ -349,22 +356,18 @@ func compile(b *budget.Budget, pattern, at string, bad func(string, string, ...a
 	return re
 }
 
-// given lists the names that are set.
-func given(pairs ...any) []string {
-	var names []string
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i].(bool) {
-			names = append(names, pairs[i+1].(string))
+// shapes are the fields that each say what the file holds, of those that are
+// set.
+func (o object) shapes() []string {
+	var set []string
+	add := func(is bool, name string) {
+		if is {
+			set = append(set, name)
 		}
 	}
-	return names
-}
-
-func firstOf(names ...string) string {
-	for _, n := range names {
-		if n != "" {
-			return n
-		}
-	}
-	return ""
+	add(o.Key != "", "key")
+	add(o.Keys != nil, "keys")
+	add(o.Format != "", "format")
+	add(o.Template != "", "template")
+	return set
 }

@@ -142,6 +142,22 @@ func (c *cloud) at(e endpoint) (*clients, func(), error) {
 	})
 }
 
+// warm opens the connections to a region that nobody has asked yet: to the
+// service and to where one signs in for it, while it is found out who asks.
+func (c *cloud) warm(ctx context.Context, kind string, e endpoint) (first bool) {
+	if c.clients.Has(e) {
+		return false
+	}
+	k, release, err := c.at(e)
+	if err != nil {
+		return false
+	}
+	defer release()
+	c.ahead(ctx, kind, e, k)
+	c.opts.Broker.Ahead(ctx, e.region, e.fips)
+	return true
+}
+
 // ahead opens the connection to a region's host while somebody signs in.
 func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) {
 	var u url.URL
@@ -193,6 +209,7 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 type session struct {
 	cloud   *cloud
 	kind    string
+	warmed  bool // connections were opened ahead already
 	config  store.Config
 	login   *awsauth.Session
 	tenant  string // who waits in turn
@@ -233,13 +250,14 @@ func (c *cloud) open(ctx context.Context, kind string, cfg store.Config, id auth
 	if err != nil {
 		return nil, err
 	}
+	warmed := c.warm(ctx, kind, endpoint{region, s.UseFIPS})
 	who, openErr := c.opts.Broker.Open(ctx, id, *login)
 	if openErr != nil {
 		return nil, loginFailed(openErr)
 	}
 
 	return &session{
-		cloud: c, kind: kind, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
+		cloud: c, kind: kind, warmed: warmed, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
 		regions: append([]string{region}, s.FailoverRegions...),
 	}, nil
 }
@@ -350,7 +368,7 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 			return nil
 		},
 	}
-	if !s.login.Ready() {
+	if !s.warmed && !s.login.Ready() {
 		s.cloud.ahead(ctx, s.kind, at, r.clients)
 	}
 	if err := r.signIn(ctx); err != nil {
