@@ -60,6 +60,7 @@ func unanswered(err error, explain func(error) error) error {
 	case store.Precondition:
 		code = codes.FailedPrecondition
 	}
+
 	return &Failure{code, reason.String(), explain(err)}
 }
 

@@ -169,6 +169,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 				return nil, err
 			}
 		}
+
 		s.key = join("irsa", id.Namespace, id.ServiceAccount, s.login.RoleARN)
 	case PodIdentity:
 		if s.token, err = token(id, AudiencePodIdentity, "Pod Identity"); err != nil {
@@ -185,6 +186,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 	default:
 		return nil, fault.Errorf(fault.Invalid, "%.40q is no way to log in to AWS", login.Method)
 	}
+
 	return s, nil
 }
 
@@ -203,6 +205,7 @@ func (b *Broker) annotatedRole(ctx context.Context, id auth.Identity) (string, e
 	if len(role) > 2048 {
 		return "", fault.Errorf(fault.Invalid, "the annotation %s of %s is no role's ARN", RoleAnnotation, id)
 	}
+
 	return role, nil
 }
 
@@ -394,5 +397,6 @@ func (b *Broker) providers(ctx context.Context) (sdk.Credentials, error) {
 	if err != nil {
 		return c, fault.Errorf(fault.Precondition, "the node's own identity has no AWS credentials: neither the environment nor the instance gives any (a pod reaches the instance's only with a hop limit of 2)")
 	}
+
 	return c, nil
 }

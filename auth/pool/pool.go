@@ -59,6 +59,7 @@ func (p *Pool[K, V]) Use(key K, make func() (V, error)) (v V, release func(), er
 		it = &item[V]{value: v}
 		p.items[key] = it
 	}
+
 	it.users++
 	it.used = p.opts.Now()
 	p.trim()
@@ -91,6 +92,7 @@ func (p *Pool[K, V]) trim() {
 				oldest, found = key, it
 			}
 		}
+
 		if found == nil {
 			return // all are in use
 		}

@@ -57,6 +57,7 @@ func serveCommand(std stdio) *cobra.Command {
 			return o.run(c.Context())
 		},
 	}
+
 	fs := c.Flags()
 	for _, cloud := range o.clouds {
 		cloud.Flags(fs)
@@ -80,6 +81,7 @@ func serveCommand(std stdio) *cobra.Command {
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	apart(c, "Logging flags (klog's)", logging)
+
 	return c
 }
 
@@ -143,6 +145,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		// costs more than a second look of the collector.
 		debug.SetGCPercent(50)
 	}
+
 	metrics := provider.NewMetrics(version)
 	wiring := o.wire(metrics)
 	defer wiring.Close()
@@ -153,6 +156,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
+
 	secrets, err := o.cache(stores, metrics)
 	if err != nil {
 		return err
@@ -182,6 +186,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			}
 		}
 	}
+
 	turns := provider.NewTurns()
 	for _, name := range names {
 		socket, err := provider.Listen(o.providersDir, name)
@@ -200,6 +205,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
+
 	return err
 }
 
@@ -250,6 +256,7 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 		defer h.Close()
 		go func() { failed <- h.Serve(l) }()
 	}
+
 	health.SetReady(true)
 	klog.InfoS("serving", "what", "driver", "sockets", paths, "version", version)
 
@@ -260,6 +267,7 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 		klog.InfoS("stopping", "mountsUnderWayMayTake", o.shutdownTimeout.String())
 	}
 	health.SetReady(false)
+
 	return err
 }
 
@@ -277,6 +285,7 @@ func stop(servers []*grpc.Server, services []*provider.Service, patience time.Du
 		all.Wait()
 		close(graceful)
 	}()
+
 	deadline := time.After(patience)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -290,6 +299,7 @@ func stop(servers []*grpc.Server, services []*provider.Service, patience time.Du
 			waiting = slices.ContainsFunc(services, func(s *provider.Service) bool { return s.UnderWay() > 0 })
 		}
 	}
+
 	for _, g := range servers {
 		g.Stop()
 	}
@@ -363,10 +373,13 @@ func dialectNames(list string, known map[string]provider.Dialect) ([]string, err
 			}
 			return nil, fmt.Errorf("--dialects: %q is no dialect; %s", name, hint)
 		}
+
 		names = append(names, name)
 	}
+
 	if names == nil {
 		return nil, errors.New("--dialects names none")
 	}
+
 	return names, nil
 }

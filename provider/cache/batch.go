@@ -81,6 +81,7 @@ func (c *Cache) enqueue(k key, from *reader, patience time.Duration) *call {
 	if len(b.keys) >= maxBatch {
 		delete(c.open, k.batchKey)
 	}
+
 	return running
 }
 
@@ -161,12 +162,14 @@ func (b *batch) turn() (leave func(), _ *store.Error) {
 		}
 		return nil, &store.Error{Reason: store.Throttled, Text: text, Cause: errNotAsked}
 	}
+
 	if limit := c.pacer(from); limit != nil {
 		if limit.Wait(queue) != nil {
 			place.Leave()
 			return nil, &store.Error{Reason: store.Throttled, Text: fmt.Sprintf("no turn within %s: its rateLimit of %d a second is used up", longestQueue, from.Config.RateLimit), Cause: errNotAsked}
 		}
 	}
+
 	if waited := time.Since(began); waited > 10*time.Millisecond {
 		klog.V(verbose).InfoS("store read waited for its turn", "store", from.Config.Name, "namespace", from.id.Namespace, "waited", waited.String())
 	}
@@ -185,8 +188,10 @@ func (b *batch) read() {
 			b.end(i, reading{found: found}, err)
 			continue
 		}
+
 		refs, of = append(refs, k.ref), append(of, i)
 	}
+
 	if refs == nil {
 		return
 	}
@@ -199,6 +204,7 @@ func (b *batch) read() {
 		}
 		return
 	}
+
 	for n, i := range of {
 		if e := failed[n]; e != nil {
 			b.end(i, reading{}, e)
@@ -263,6 +269,7 @@ func (b *batch) keep(k key, r reading) (record func() error) {
 		}
 		e.used, e.refresh, e.shift = old.used, old.refresh, 0
 	}
+
 	c.issue(e, old, b.from)
 	c.entries.put(e)
 	if c.entries.items[k] == e {
@@ -294,6 +301,7 @@ func (b *batch) failed(k key, err error) (record func() error) {
 
 	c.refused.set(k.text(), began)
 	c.entries.remove(k)
+
 	return c.opts.Journal.remove(k, began)
 }
 
@@ -341,6 +349,7 @@ func (b *batch) settle(now time.Time) {
 			klog.InfoS("store answers again", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace)
 		}
 	}
+
 	if asked {
 		b.cache.opts.Metrics.Available(endpoint, !unavailable)
 	}

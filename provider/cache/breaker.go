@@ -52,7 +52,9 @@ func (b *breaker) admit(now time.Time, patience time.Duration) *store.Error {
 			Detail: fault.Detail{Tries: b.failures, Next: max(next, 0).Round(time.Second)},
 		}
 	}
+
 	b.probing = now
+
 	return nil
 }
 
@@ -70,6 +72,7 @@ func (b *breaker) record(now time.Time, err error) (opened, mended bool) {
 		*b = breaker{used: now}
 		return false, mended
 	}
+
 	b.failures++
 	if b.last = fault.Same(err); len(b.last) > maxLastError {
 		b.last = b.last[:maxLastError] + "…"
@@ -81,5 +84,6 @@ func (b *breaker) record(now time.Time, err error) (opened, mended bool) {
 	// Full jitter, so that nodes do not probe in step; at least a tenth, so that
 	// they do probe at intervals.
 	b.share = 0.1 + 0.9*rand.Float64()
+
 	return b.failures == breakAfter, false
 }

@@ -113,10 +113,12 @@ func New(stores Stores, opts Options) *Cache {
 		limits: map[string]*rate.Limiter{}, breakers: map[breakerKey]*breaker{},
 		forced: newTimes(), mounted: newTimes(), refused: newTimes(),
 	}
+
 	c.entries.gone = c.goneFrom
 	if opts.Journal != nil {
 		opts.Journal.rewrite = func() error { return c.rewrite(false) }
 	}
+
 	return c
 }
 
@@ -150,17 +152,20 @@ func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query)
 		}
 		answers[i], errs[i] = r.answer(q, wants[i])
 	}
+
 	var failed Errors
 	for _, err := range errs {
 		if err != nil {
 			failed = append(failed, err)
 		}
 	}
+
 	if failed != nil {
 		return nil, dedupe(failed)
 	}
 
 	c.answered(r, queries)
+
 	return answers, nil
 }
 
@@ -179,6 +184,7 @@ func (c *Cache) answered(r *round, queries []plan.Query) {
 			records = append(records, record)
 		}
 	}
+
 	c.mu.Unlock()
 
 	for _, record := range records {
@@ -241,6 +247,7 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			searches = append(searches, w)
 		}
 	}
+
 	if searches == nil {
 		return wants, errs
 	}
@@ -291,6 +298,7 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 			c.background.Go(func() { noted(record()) })
 		}
 	}
+
 	// A pinned version never changes, whoever asks again; and a refresh time
 	// that the platform chose for a dialect holds for its republishes too.
 	follows := q.Volume != "" && w.refresh != store.Never && !from.Config.Paced
@@ -356,6 +364,7 @@ func identityKey(c store.Config, s store.Store, id auth.Identity) string {
 	if p, ok := s.(store.PodScoped); ok && p.PodScoped() {
 		pod = id.Pod.UID
 	}
+
 	return id.Namespace + "\x00" + id.ServiceAccount + "\x00" + pod + "\x00" + principal
 }
 
@@ -372,6 +381,7 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 			r.count(from, "error")
 			return a, r.queryError(q, from, w.err)
 		}
+
 		r.count(from, results[w.origin])
 		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.secret, Origin: w.origin})
 	}
@@ -379,6 +389,7 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 	if len(wants) == 0 && !q.Optional {
 		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
 	}
+
 	return a, nil
 }
 

@@ -134,6 +134,7 @@ func journalKey(path string) ([]byte, error) {
 	if err := os.WriteFile(fresh, key, 0o600); err != nil {
 		return nil, err
 	}
+
 	return key, os.Rename(fresh, path)
 }
 
@@ -202,6 +203,7 @@ func (j *Journal) add(rec record, value []byte) (grown bool, err error) {
 		_ = j.out.Truncate(j.bytes - n)
 		j.bytes -= n
 	}
+
 	return j.bytes > 2*j.live+slack, err
 }
 
@@ -225,6 +227,7 @@ func (j *Journal) write(w io.Writer, rec record, value []byte) (int64, error) {
 	binary.BigEndian.PutUint32(sealed, uint32(len(sealed)-4))
 
 	n, err := w.Write(sealed)
+
 	return int64(n), err
 }
 
@@ -288,6 +291,7 @@ func (c *Cache) Restore() (int, error) {
 			c.entries.remove(k)
 		}
 	}
+
 	n := len(c.entries.items)
 	c.mu.Unlock()
 
@@ -295,6 +299,7 @@ func (c *Cache) Restore() (int, error) {
 	if writeErr := c.rewrite(true); err == nil {
 		err = writeErr
 	}
+
 	return n, err
 }
 
@@ -379,6 +384,7 @@ func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 			}
 		}
 	}
+
 	for _, k := range keys {
 		if written > c.opts.MaxBytes/keptShare {
 			break
@@ -398,6 +404,7 @@ func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 			return written, err
 		}
 	}
+
 	return written, nil
 }
 

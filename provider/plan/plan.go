@@ -135,6 +135,7 @@ func (o Output) Shape() string {
 			shape = append(shape, name+"="+strconv.Quote(value))
 		}
 	}
+
 	add("key", o.Key)
 	if o.JMESPath != nil {
 		add("jmespath", o.JMESPath.String())
@@ -147,6 +148,7 @@ func (o Output) Shape() string {
 	if o.Template != nil {
 		add("template", o.Template.String())
 	}
+
 	return strings.Join(shape, " ")
 }
 

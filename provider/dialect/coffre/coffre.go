@@ -56,6 +56,7 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 		}
 		r.Add(nil, strict.Join("", name), "unknown parameter%s", hint)
 	}
+
 	r.store.Name = req.Parameters[paramStore]
 	if inline, ok := req.Parameters[paramInline]; ok {
 		if r.store.Name != "" {
@@ -69,11 +70,13 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 		r.Errors = append(r.Errors, errs...)
 		r.store = store.Selector{Inline: config}
 	}
+
 	if text, ok := req.Parameters[paramRefresh]; ok {
 		if err := r.refresh.UnmarshalText([]byte(text)); err != nil {
 			r.Add(nil, paramRefresh, "%s", err)
 		}
 	}
+
 	if text := req.Parameters[paramForce]; text != "" {
 		r.force = req.Class + "\x00" + text
 	}
@@ -81,6 +84,7 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 	if len(r.Errors) > 0 {
 		return plan.Plan{}, r.Errors
 	}
+
 	return p, nil
 }
 
@@ -174,6 +178,7 @@ func (r *reader) objects(text string) []plan.Object {
 			files[file] = field
 		}
 	}
+
 	return objects
 }
 
@@ -227,7 +232,9 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 		}
 		out.Output.Rewrite = &plan.Rewrite{Regexp: compile(r.Budget, o.Rewrite.Regexp, "rewrite.regexp", bad), With: o.Rewrite.With}
 	}
+
 	out.Output.File = file(o, out.Several(), bad)
+
 	return out
 }
 
@@ -240,6 +247,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 				bad(name, "has %d bytes; no store has one over %d", len(text), maxLabel)
 			}
 		}
+
 		q := plan.Query{Field: at, Store: r.store, Ref: store.Ref{Name: s.Name, Version: s.Version, Type: s.Type}, Optional: o.Optional, Force: r.force}
 		if name := cmp.Or(s.Store, o.Store); name != "" {
 			q.Store = store.Selector{Name: name}
@@ -252,6 +260,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 		}
 		return q
 	}
+
 	var sources []plan.Source
 	switch {
 	case o.Name != "" && o.Find != nil:
@@ -277,6 +286,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 		checkName(s.Name, "secrets."+alias, bad)
 		sources = append(sources, plan.Source{Alias: alias, Query: query(field+".secrets."+alias, s)})
 	}
+
 	return sources
 }
 
@@ -313,6 +323,7 @@ func (r *reader) filter(f find, bad func(string, string, ...any)) *store.Filter 
 		}
 		tags = append(tags, k+"="+f.Tags[k])
 	}
+
 	return &store.Filter{Prefix: f.Prefix, Regexp: f.Regexp, Tags: strings.Join(tags, ",")}
 }
 
@@ -341,6 +352,7 @@ func file(o object, several bool, bad func(string, string, ...any)) string {
 	case strings.Contains(o.Name, "/") || plan.PathFault(o.Name) != "":
 		bad("file", "is missing, and %.120q cannot be the file's name", o.Name)
 	}
+
 	return o.Name
 }
 
@@ -365,6 +377,7 @@ func (o object) shapes() []string {
 			set = append(set, name)
 		}
 	}
+
 	add(o.Key != "", "key")
 	add(o.Keys != nil, "keys")
 	add(o.Format != "", "format")

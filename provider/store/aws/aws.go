@@ -180,6 +180,7 @@ func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) 
 		}
 		u = at.URI
 	}
+
 	c.opts.SDK.Open(&u)
 }
 
@@ -199,9 +200,11 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 				}
 			}
 		}
+
 		p = pace.New(pace.Options{})
 		c.pacers[key] = p
 	}
+
 	return p
 }
 
@@ -234,6 +237,7 @@ func (c *cloud) open(ctx context.Context, kind string, cfg store.Config, id auth
 			return nil, fault.As(err, err.Error())
 		}
 	}
+
 	if !validRegion(region) {
 		return nil, store.Errorf(store.Invalid, "%.40q is no AWS region", region)
 	}
@@ -275,6 +279,7 @@ func (s *Settings) loginAs(cfg store.Config, namespace string) (*awsauth.Login, 
 			return nil, err
 		}
 	}
+
 	return &login, nil
 }
 
@@ -325,6 +330,7 @@ func (s *session) fetch(ctx context.Context, refs []store.Ref, answered func(int
 		}
 		return in(ctx, r, asked, told), nil
 	}
+
 	return p.Fetch(ctx, refs, answered)
 }
 
@@ -345,6 +351,7 @@ func (s *session) list(ctx context.Context, filter store.Filter, limit int, in f
 	if err != nil {
 		return nil, err
 	}
+
 	return found.Refs()
 }
 
@@ -368,6 +375,7 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 			return nil
 		},
 	}
+
 	if !s.warmed && !s.login.Ready() {
 		s.cloud.ahead(ctx, s.kind, at, r.clients)
 	}
@@ -397,6 +405,7 @@ func (r *regional) call(ctx context.Context, op string, fn func(context.Context)
 	if d.Code == "" {
 		d.Unreached = peer.Unreached(err)
 	}
+
 	return d
 }
 
@@ -467,5 +476,6 @@ func (r *regional) checkName(name, service string) *store.Error {
 	case parts[3] != r.region:
 		return store.Errorf(store.Invalid, "ARN region must match region %s: %s", r.region, name)
 	}
+
 	return nil
 }
