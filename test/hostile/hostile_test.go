@@ -74,7 +74,7 @@ func client(t *testing.T, socket string) pb.CSIDriverProviderClient {
 	t.Helper()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	return pb.NewCSIDriverProviderClient(conn)
@@ -87,7 +87,7 @@ func (w *world) fill(t *testing.T) {
 	write := func(name, text string) string {
 		path := filepath.Join(w.dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return path
 	}

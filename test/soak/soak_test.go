@@ -384,7 +384,7 @@ func (w *world) end() {
 			t.Errorf("and %d more", len(w.broken)-i)
 			break
 		}
-		t.Error(b)
+		t.Errorf("got %v, which is not what is expected here", b)
 	}
 	if w.counts["mounts OK"] == 0 {
 		t.Error("nothing was mounted")
