@@ -54,6 +54,7 @@ func serveCommand(std stdio) *cobra.Command {
 			if err := o.check(std); err != nil {
 				return err
 			}
+			takeLibraries()
 			return o.run(c.Context())
 		},
 	}
