@@ -75,6 +75,7 @@ func unanswered(err error, explain func(error) error) error {
 	case store.Precondition:
 		code = codes.FailedPrecondition
 	}
+
 	return worded(&Failure{Code: code, Reason: reason.String(), Err: explain(err)})
 }
 

@@ -36,7 +36,7 @@ func TestImportsPointDown(t *testing.T) {
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../cmd/...", "../provider/...", "../auth/...").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	seen := 0
 	for line := range strings.Lines(string(out)) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,7 +77,12 @@ func (s *Service) Version(context.Context, *pb.VersionRequest) (*pb.VersionRespo
 
 // Mount answers one mount or republish. Whatever goes wrong, it answers with a
 // code after which kubelet and the driver try again from the start.
-func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.MountResponse, err error) {
+func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (*pb.MountResponse, error) {
+	return s.mount(ctx, in, func() {})
+}
+
+// mount calls received when the request is read and weighed.
+func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func()) (out *pb.MountResponse, err error) {
 	s.underWay.Add(1)
 	defer s.underWay.Add(-1)
 	began := time.Now()
@@ -90,9 +96,11 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 			klog.ErrorS(nil, "mount panicked", "dialect", s.provider.Name, "panic", panicText(p), "stack", string(debug.Stack()))
 			out, err = nil, internal(errors.New("the provider's code failed on this request; its log says where. This is a fault of Coffre"))
 		}
+
 		err = safe(err)
 		s.observe(req, r.Stale, err, time.Since(began))
 	}()
+
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(s.provider.explain(err))
 	}
@@ -102,6 +110,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 		return nil, internal(err)
 	}
 	defer unload()
+	received()
 	place, err := s.gate.Enter(ctx, req.Identity.Namespace)
 	switch {
 	case errors.Is(err, fair.ErrFull):
@@ -120,6 +129,7 @@ func (s *Service) Mount(ctx context.Context, in *pb.MountRequest) (out *pb.Mount
 	if n := proto.Size(out); n > MaxResponse {
 		return nil, invalid(fmt.Errorf("the answer would be %d bytes; the driver takes %d: leave some objects out, or use several volumes", n, MaxResponse))
 	}
+
 	return out, nil
 }
 
@@ -136,6 +146,7 @@ func (s *Service) observe(req request.Request, stale []string, err error, took t
 		s.provider.Failures.Served(m, stale)
 		return
 	}
+
 	f := err.(*Failure)
 	log.step("done", "code", f.Code.String(), "reason", f.Reason)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
@@ -190,35 +201,38 @@ func (s *Service) description() *grpc.ServiceDesc {
 			d.Methods = append(d.Methods, m)
 		}
 	}
+
 	d.Streams = []grpc.StreamDesc{{StreamName: "Mount", Handler: func(_ any, stream grpc.ServerStream) error {
-		in, err := s.received(stream)
-		if err != nil {
+		s.receive <- struct{}{}
+		received := sync.OnceFunc(func() { <-s.receive })
+		defer received()
+		in := new(pb.MountRequest)
+		if err := stream.RecvMsg(in); err != nil {
 			return safe(err)
 		}
-		out, err := s.Mount(stream.Context(), in)
+		out, err := s.mount(stream.Context(), in, received)
 		if err != nil {
 			return err
 		}
 		return stream.SendMsg(out)
 	}}}
-	return &d
-}
 
-func (s *Service) received(stream grpc.ServerStream) (*pb.MountRequest, error) {
-	s.receive <- struct{}{}
-	defer func() { <-s.receive }()
-	in := new(pb.MountRequest)
-	return in, stream.RecvMsg(in)
+	return &d
 }
 
 // NewServer makes a gRPC server for one dialect's service.
 func NewServer(s *Service) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(5<<20), // the request.Parse bounds, and their JSON escapes
+		// Fixed windows: by the ones that grow, what the driver has yet to be
+		// asked for would lie here.
+		grpc.InitialWindowSize(64<<10),
+		grpc.InitialConnWindowSize(1<<20),
 		// More than a node has volumes. What waits beyond it costs the driver's
 		// memory, not this process's.
 		grpc.MaxConcurrentStreams(512),
 	)
 	g.RegisterService(s.description(), s)
+
 	return g
 }

@@ -23,16 +23,17 @@ type Gate struct {
 
 	mu      sync.Mutex
 	held    map[*Place]time.Time
+	taken   int                   // places that are held
 	inside  map[string]int        // tenant → places that it holds
 	waiting map[string]*list.List // tenant → of *waiter, in order of arrival
 	turn    *list.List            // of tenants that wait, the next in front
-	left    func()
 }
 
 // Place is one that was entered. It belongs to one goroutine at a time.
 type Place struct {
 	gate   *Gate
 	tenant string
+	weight int // how many places it takes
 }
 
 type waiter struct {
@@ -51,14 +52,20 @@ func New(places, queue int) *Gate {
 // Enter waits for a place, which must be left. The error is ErrFull, or the
 // context's.
 func (g *Gate) Enter(ctx context.Context, tenant string) (*Place, error) {
-	p := &Place{gate: g, tenant: tenant}
+	return g.EnterWith(ctx, tenant, 1)
+}
+
+// EnterWith is Enter for what takes several places at once: at most a tenant's
+// share, however many are asked for.
+func (g *Gate) EnterWith(ctx context.Context, tenant string, weight int) (*Place, error) {
+	p := &Place{gate: g, tenant: tenant, weight: min(weight, g.share)}
 	return p, p.enter(ctx)
 }
 
 func (p *Place) enter(ctx context.Context) error {
 	g := p.gate
 	g.mu.Lock()
-	if g.waiting[p.tenant] == nil && g.fits(p.tenant) {
+	if g.waiting[p.tenant] == nil && g.fits(p) {
 		g.take(p)
 		g.mu.Unlock()
 		return nil
@@ -70,6 +77,7 @@ func (p *Place) enter(ctx context.Context) error {
 		g.waiting[p.tenant] = line
 		g.turn.PushBack(p.tenant)
 	}
+
 	if line.Len() >= g.queue {
 		g.mu.Unlock()
 		return ErrFull
@@ -93,22 +101,15 @@ func (p *Place) enter(ctx context.Context) error {
 		line.Remove(at)
 		g.forget(p.tenant)
 	}
+
 	return ctx.Err()
 }
 
-// WhenLeft is called whenever a place was given back. It is set before the gate
-// is used.
-func (g *Gate) WhenLeft(f func()) { g.left = f }
-
 // Leave gives the place back.
 func (p *Place) Leave() {
-	g := p.gate
-	g.mu.Lock()
-	g.free(p)
-	g.mu.Unlock()
-	if g.left != nil {
-		g.left()
-	}
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	p.gate.free(p)
 }
 
 // Oldest is how long the place that was entered first is held; 0 where none is.
@@ -122,34 +123,38 @@ func (g *Gate) Oldest() time.Duration {
 	return oldest
 }
 
-// fits says whether a tenant may have one more place. The caller locks.
-func (g *Gate) fits(tenant string) bool {
-	return len(g.held) < g.places && g.inside[tenant] < g.share
+// fits says whether a tenant may have what a place takes. The caller locks.
+func (g *Gate) fits(p *Place) bool {
+	return g.taken+p.weight <= g.places && g.inside[p.tenant]+p.weight <= g.share
 }
 
 func (g *Gate) take(p *Place) {
 	g.held[p] = g.now()
-	g.inside[p.tenant]++
+	g.taken += p.weight
+	g.inside[p.tenant] += p.weight
 }
 
 // free takes a place back and hands out what is free, to the tenants in turn
 // that hold less than their share. The caller locks.
 func (g *Gate) free(p *Place) {
 	delete(g.held, p)
-	if g.inside[p.tenant]--; g.inside[p.tenant] == 0 {
+	g.taken -= p.weight
+	if g.inside[p.tenant] -= p.weight; g.inside[p.tenant] == 0 {
 		delete(g.inside, p.tenant)
 	}
 
-	for e := g.turn.Front(); e != nil && len(g.held) < g.places; {
+	for e := g.turn.Front(); e != nil && g.taken < g.places; {
 		next := e.Next()
-		if tenant := e.Value.(string); g.fits(tenant) {
-			line := g.waiting[tenant]
-			w := line.Remove(line.Front()).(*waiter)
+		tenant := e.Value.(string)
+		line := g.waiting[tenant]
+		if w := line.Front().Value.(*waiter); g.fits(w.place) {
+			line.Remove(line.Front())
 			g.take(w.place)
 			close(w.called)
 			g.turn.MoveToBack(e)
 			g.forget(tenant)
 		}
+
 		e = next
 	}
 }

@@ -41,6 +41,7 @@ type Budget struct {
 	turns  *fair.Gate
 	turn   *fair.Place // nil while the Mount has cost little
 	failed error
+	onEnd  []func()
 
 	bytes, nodes, queries, files, work int
 }
@@ -51,12 +52,29 @@ func New(ctx context.Context, turns *fair.Gate, tenant string) *Budget {
 	return &Budget{ctx: ctx, turns: turns, tenant: tenant}
 }
 
-// Close gives the turn back.
+// Close gives the turn back, and what else was held for the Mount.
 func (b *Budget) Close() {
-	if b != nil && b.turn != nil {
+	if b == nil {
+		return
+	}
+	if b.turn != nil {
 		b.turn.Leave()
 		b.turn = nil
 	}
+	for _, end := range b.onEnd {
+		end()
+	}
+	b.onEnd = nil
+}
+
+// AtEnd has something given back when the Mount ends; at once, where there is
+// no Budget.
+func (b *Budget) AtEnd(f func()) {
+	if b == nil {
+		f()
+		return
+	}
+	b.onEnd = append(b.onEnd, f)
 }
 
 // Pause gives the turn back while the Mount waits for a store; resume waits for
@@ -165,5 +183,6 @@ func (b *Budget) charge(used *int, n, limit int, what string) error {
 		return b.failed
 	}
 	b.turn = turn
+
 	return nil
 }

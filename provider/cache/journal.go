@@ -34,7 +34,7 @@ import (
 //     was refused: no volume gets an older value than it had, and nothing that
 //     was taken away comes back, however the process ends.
 //  2. When the file has grown to twice its content, it is written anew, one
-//     record after the other: at most half of what the cache may hold, what was
+//     record after the other: at most a third of what the cache may hold, what was
 //     used last first, for the file's pages are memory of the provider too.
 //  3. A record that was cut short by a crash is the last one, and left out.
 //
@@ -43,8 +43,8 @@ type Journal struct {
 	file string
 	seal cipher.AEAD
 
-	// full asks for the file to be written anew.
-	full chan struct{}
+	// rewrite writes the file anew.
+	rewrite func() error
 
 	mu    sync.Mutex
 	out   *os.File
@@ -58,11 +58,18 @@ const (
 	slack = 1 << 20
 )
 
+// keptShare is the part of what the cache may hold that the file is cut to:
+// with the file that it takes the place of, and what is added until the next
+// time, it stays below the whole.
+const keptShare = 3
+
 // The kinds of record.
 const (
 	recordPut    = "put"
 	recordRemove = "remove"
-	recordForced = "forced"
+	// When a forced text was first seen, and when a volume was last answered.
+	recordForced  = "forced"
+	recordMounted = "mounted"
 )
 
 // record is what a record says, beside the value that follows it in the file.
@@ -80,7 +87,7 @@ type record struct {
 	Found           []store.Ref  `json:",omitempty"`
 	At, Used        time.Time    `json:",omitzero"` // when the request began
 	Refresh         time.Duration
-	Name            []byte `json:",omitempty"` // of a forced text, hashed
+	Name            []byte `json:",omitempty"` // of a forced text or a volume, hashed
 }
 
 // OpenJournal prepares a folder. It refuses one that is not memory.
@@ -108,7 +115,7 @@ func openJournal(dir string) (*Journal, error) {
 		return nil, err
 	}
 	seal, err := cipher.NewGCM(block)
-	return &Journal{file: filepath.Join(dir, "cache"), seal: seal, full: make(chan struct{}, 1)}, err
+	return &Journal{file: filepath.Join(dir, "cache"), seal: seal}, err
 }
 
 // journalKey is the key in the file; a new one where there is none.
@@ -127,6 +134,7 @@ func journalKey(path string) ([]byte, error) {
 	if err := os.WriteFile(fresh, key, 0o600); err != nil {
 		return nil, err
 	}
+
 	return key, os.Rename(fresh, path)
 }
 
@@ -159,22 +167,31 @@ func (j *Journal) remove(k key, at time.Time) func() error {
 	return func() error { return j.append(rec, nil) }
 }
 
-func (j *Journal) force(name [16]byte, at time.Time) func() error {
+// moment is how the time of a name is written down.
+func (j *Journal) moment(kind string, name [16]byte, at time.Time) func() error {
 	if j == nil {
 		return nil
 	}
-	rec := record{Kind: recordForced, Name: name[:], At: at.Round(0)}
+	rec := record{Kind: kind, Name: name[:], At: at.Round(0)}
 	return func() error { return j.append(rec, nil) }
 }
 
-// append writes one record.
+// append writes one record, and the file anew where it has grown.
 func (j *Journal) append(rec record, value []byte) error {
+	grown, err := j.add(rec, value)
+	if err == nil && grown && j.rewrite != nil {
+		return j.rewrite()
+	}
+	return err
+}
+
+func (j *Journal) add(rec record, value []byte) (grown bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.out == nil {
 		out, err := os.OpenFile(j.file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
-			return err
+			return false, err
 		}
 		j.out = out
 	}
@@ -186,13 +203,8 @@ func (j *Journal) append(rec record, value []byte) error {
 		_ = j.out.Truncate(j.bytes - n)
 		j.bytes -= n
 	}
-	if j.bytes > 2*j.live+slack {
-		select {
-		case j.full <- struct{}{}:
-		default: // asked for already
-		}
-	}
-	return err
+
+	return j.bytes > 2*j.live+slack, err
 }
 
 // write seals a record: its length, a nonce, the sealed text. The text is the
@@ -215,6 +227,7 @@ func (j *Journal) write(w io.Writer, rec record, value []byte) (int64, error) {
 	binary.BigEndian.PutUint32(sealed, uint32(len(sealed)-4))
 
 	n, err := w.Write(sealed)
+
 	return int64(n), err
 }
 
@@ -278,13 +291,15 @@ func (c *Cache) Restore() (int, error) {
 			c.entries.remove(k)
 		}
 	}
+
 	n := len(c.entries.items)
 	c.mu.Unlock()
 
 	// Written anew, it has no half record at its end.
-	if writeErr := c.rewrite(); err == nil {
+	if writeErr := c.rewrite(true); err == nil {
 		err = writeErr
 	}
+
 	return n, err
 }
 
@@ -295,8 +310,10 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 	if rec.At.After(now) {
 		return // a clock that went back would make it fresh for ever
 	}
-	if rec.Kind == recordForced && len(rec.Name) == 16 {
-		c.forced.put([16]byte(rec.Name), rec.At)
+	if times := map[string]*times{recordForced: &c.forced, recordMounted: &c.mounted}[rec.Kind]; times != nil {
+		if len(rec.Name) == 16 {
+			times.put([16]byte(rec.Name), rec.At)
+		}
 		return
 	}
 
@@ -325,10 +342,13 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 // rewrite writes what the cache holds to a new file, one entry after the other,
 // and puts it in the place of the old one. Where that fails the old one
 // stays.
-func (c *Cache) rewrite() error {
+func (c *Cache) rewrite(force bool) error {
 	j := c.opts.Journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.live > 0 && j.bytes <= 2*j.live+slack && !force {
+		return nil // another has just done it
+	}
 	fresh, err := os.OpenFile(j.file+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -353,20 +373,20 @@ func (c *Cache) rewrite() error {
 func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 	c.mu.Lock()
 	keys := c.entries.lastUsed()
-	forced := make([]moment, 0, c.forced.order.Len())
-	for e := c.forced.order.Front(); e != nil; e = e.Next() {
-		forced = append(forced, e.Value.(moment))
-	}
+	moments := map[string][]moment{recordForced: c.forced.all(), recordMounted: c.mounted.all()}
 	c.mu.Unlock()
 
-	for _, m := range forced {
-		n, err := j.write(w, record{Kind: recordForced, Name: m.name[:], At: m.at.Round(0)}, nil)
-		if written += n; err != nil {
-			return written, err
+	for kind, all := range moments {
+		for _, m := range all {
+			n, err := j.write(w, record{Kind: kind, Name: m.name[:], At: m.at.Round(0)}, nil)
+			if written += n; err != nil {
+				return written, err
+			}
 		}
 	}
+
 	for _, k := range keys {
-		if written > c.opts.MaxBytes/2 {
+		if written > c.opts.MaxBytes/keptShare {
 			break
 		}
 		c.mu.Lock()
@@ -384,6 +404,7 @@ func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 			return written, err
 		}
 	}
+
 	return written, nil
 }
 
@@ -398,5 +419,5 @@ func (c *Cache) firstForced(name string) (at time.Time, record func() error) {
 	}
 	now := c.opts.Now()
 	c.forced.set(name, now)
-	return now, c.opts.Journal.force(hashed(name), now)
+	return now, c.opts.Journal.moment(recordForced, hashed(name), now)
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"sync"
 	"time"
 
 	"github.com/coffre-csi/coffre/auth/fair"
@@ -24,6 +25,16 @@ func (r *round) readAll(groups [][]*want) {
 	var waits []pending
 
 	c := r.cache
+	if err := r.weigh(groups); err != nil {
+		for _, group := range groups {
+			for _, w := range group {
+				w.err = err
+			}
+		}
+
+		return
+	}
+
 	c.mu.Lock()
 	now := c.opts.Now() // not when the mount began: others may have read since
 	for _, group := range groups {
@@ -38,6 +49,7 @@ func (r *round) readAll(groups [][]*want) {
 			}
 		}
 	}
+
 	c.mu.Unlock()
 
 	if waits != nil {
@@ -48,6 +60,53 @@ func (r *round) readAll(groups [][]*want) {
 		first := r.read[w.key]
 		w.reading, w.origin, w.err = first.reading, first.origin, first.err
 	}
+}
+
+// weigh waits until the secrets that the round has to ask for fit beside those
+// of others. They are held until the mount has ended, for until then they are in
+// memory; a round that asks a second time, for what its searches found, lets go
+// of the first.
+func (r *round) weigh(groups [][]*want) error {
+	c := r.cache
+	misses := 0
+	c.mu.Lock()
+	now := c.opts.Now()
+	for _, group := range groups {
+		for _, w := range group {
+			if c.misses(w, now) {
+				misses++
+			}
+		}
+	}
+
+	c.mu.Unlock()
+	if misses == 0 {
+		return nil
+	}
+
+	defer fair.Pause(r.ctx)()
+	defer budget.From(r.ctx).Pause()()
+	if r.weight != nil {
+		r.weight()
+	}
+	place, err := c.underWay.EnterWith(r.ctx, r.id.Namespace, misses)
+	if err != nil {
+		return &store.Error{Reason: store.Throttled, Text: "no turn within the mount's time: this node reads as many other secrets as it has memory for", Cause: errNotAsked}
+	}
+	r.weight = sync.OnceFunc(place.Leave)
+	budget.From(r.ctx).AtEnd(r.weight)
+
+	return nil
+}
+
+// misses says whether a want needs a call that nobody makes yet. The caller
+// locks.
+func (c *Cache) misses(w *want, now time.Time) bool {
+	if e := c.entries.items[w.key]; e != nil && e.serves(w, now) {
+		return false
+	}
+	running := c.calls[w.key]
+	return running == nil || !running.joinable(w, now)
 }
 
 // charge counts what the round holds now into the mount's budget.
@@ -82,9 +141,10 @@ func (c *Cache) look(w *want, now time.Time) (p pending, wait bool) {
 
 	running := c.calls[w.key]
 	if running == nil || !running.joinable(w, now) {
-		running = c.enqueue(w.key, w.from)
+		running = c.enqueue(w.key, w.from, w.patience)
 	}
-	running.batch.wants(w.from.id.Namespace)
+	running.batch.wants(w.from.id.Namespace, w.patience)
+
 	return pending{w, running}, true
 }
 
@@ -141,6 +201,7 @@ func (r *round) await(waits []pending) {
 				w.reading = e.reading
 			}
 		}
+
 		w.reading = w.reading.clone()
 	}
 }
@@ -170,6 +231,7 @@ func (c *Cache) lastGood(w *want, e *entry, now time.Time) {
 		}
 		return
 	}
+
 	if limit == 0 || !e.within(w.refresh+limit, now) {
 		return
 	}

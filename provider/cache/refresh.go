@@ -25,22 +25,16 @@ const clockSlack = 5 * time.Second
 // Run refreshes ahead until ctx ends: every secret that pods use is read again
 // when it is due, once, by one batch a store and identity, so that no mount
 // waits for it and load follows distinct secrets, not pods. Entries that nobody
-// asks for are dropped. It keeps the journal small.
+// asks for are dropped.
 func (c *Cache) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	var full chan struct{}
-	if c.opts.Journal != nil {
-		full = c.opts.Journal.full
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 			c.Turn(ctx)
-		case <-full:
-			noted(c.rewrite())
 		}
 	}
 }
@@ -79,6 +73,7 @@ func (c *Cache) Turn(ctx context.Context) {
 		}
 		c.choose(&d, e, now)
 	}
+
 	unknown := c.forgetIdle(now)
 	entries, bytes := len(c.entries.items), c.entries.bytes
 	c.mu.Unlock()
@@ -92,7 +87,7 @@ func (c *Cache) Turn(ctx context.Context) {
 	}
 	c.revokeEnded()
 	if wentBack && c.opts.Journal != nil {
-		noted(c.rewrite())
+		noted(c.rewrite(true))
 	}
 	for h, keys := range d.reads {
 		c.background.Go(func() { c.refresh(ctx, h, keys) })
@@ -110,6 +105,7 @@ func (c *Cache) choose(d *due, e *entry, now time.Time) {
 		c.chooseLeased(d, e, now)
 		return
 	}
+
 	if inUse && e.refresh != store.Never {
 		d.oldest = max(d.oldest, now.Sub(e.fetched))
 	}
@@ -162,10 +158,11 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 			if e != nil {
 				e.busy = false
 			}
-		case c.calls[k] == nil:
-			c.enqueue(k, fresh)
+		case e != nil && c.calls[k] == nil:
+			c.enqueue(k, fresh, e.refresh)
 		}
 	}
+
 	c.mu.Unlock()
 
 	for _, record := range records {
@@ -174,6 +171,7 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 		}
 		noted(record())
 	}
+
 	c.revokeEnded()
 }
 
@@ -199,5 +197,6 @@ func (e *entry) abandoned(now time.Time) bool {
 	case e.refresh == store.Never:
 		return now.Sub(e.used) > 24*time.Hour
 	}
+
 	return now.Sub(e.fetched) > e.refresh+e.from.latest.Config.MaxStale
 }

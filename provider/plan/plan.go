@@ -140,6 +140,7 @@ func (o Output) Shape() string {
 			shape = append(shape, name+"="+strconv.Quote(value))
 		}
 	}
+
 	add("key", o.Key)
 	if o.Extract != nil {
 		add(o.Extract.Format, o.Extract.Key)
@@ -155,6 +156,7 @@ func (o Output) Shape() string {
 	if o.Template != nil {
 		add("template", o.Template.String())
 	}
+
 	return strings.Join(shape, " ")
 }
 

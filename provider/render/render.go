@@ -58,6 +58,7 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 			break
 		}
 	}
+
 	if len(r.errors) > 0 {
 		return nil, r.errors
 	}
@@ -65,6 +66,7 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 	if err := r.checkSet(); err != nil {
 		return nil, err
 	}
+
 	return r.files, nil
 }
 
@@ -127,6 +129,7 @@ func (r *renderer) json(value []byte) (any, error) {
 	if errors.Is(err, jsontext.ErrNotJSON) {
 		err = errors.New("is no JSON, which jmesPath reads")
 	}
+
 	return v, err
 }
 
@@ -144,8 +147,10 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				fail(plan.Found{}, "%s", err)
 			}
 		}
+
 		return
 	}
+
 	for _, found := range answers[0].Found {
 		err := r.parts(o, found, func(p part) error {
 			name := o.Output.File
@@ -156,6 +161,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				}
 				name += rewritten
 			}
+
 			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, []plan.Found{found})})
 		})
 		if err != nil {
@@ -188,6 +194,7 @@ func (r *renderer) add(o plan.Object, f File) error {
 		return fmt.Errorf("makes the files more than %d bytes together, which is what the driver takes: leave some out, or use several volumes", MaxBytes)
 	}
 	r.files = append(r.files, f)
+
 	return nil
 }
 
@@ -202,6 +209,7 @@ func (r *renderer) checkSet() error {
 		}
 		paths[f.Path] = true
 	}
+
 	for _, f := range r.files {
 		for i, c := range f.Path {
 			if c == '/' && paths[f.Path[:i]] {
@@ -209,9 +217,11 @@ func (r *renderer) checkSet() error {
 			}
 		}
 	}
+
 	if len(errs) > 0 {
 		return errs
 	}
+
 	return nil
 }
 
@@ -268,6 +278,7 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return decode(r.budget, out.Decode, text)
 }
 
@@ -300,6 +311,7 @@ func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) err
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -320,9 +332,11 @@ func (r *renderer) discovered(doc *document, keys *plan.Keys) ([]string, error) 
 			names = append(names, k)
 		}
 	}
+
 	if len(names) == 0 {
 		return nil, fmt.Errorf("no key matches")
 	}
+
 	return names, nil
 }
 
@@ -352,6 +366,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 			data["value"] = value
 		}
 	}
+
 	text, err := o.Output.Template.Execute(r.budget, data)
 	if err != nil {
 		return nil, err
@@ -359,6 +374,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 	if text, err = decode(r.budget, o.Output.Decode, text); err != nil {
 		return nil, err
 	}
+
 	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
 }
 

@@ -85,6 +85,7 @@ func Parse(req *pb.MountRequest) (Request, error) {
 		ServiceAccount: attributes[attrServiceAccount],
 		Pod:            auth.Pod{Name: attributes[attrPodName], UID: attributes[attrPodUID]},
 	}
+
 	known := Request{Class: attributes[attrClass], Identity: id, TargetPath: req.GetTargetPath()}
 	for _, name := range []string{attrPodNamespace, attrPodName, attrServiceAccount} {
 		if attributes[name] == "" {
@@ -116,6 +117,7 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	}
 
 	maps.DeleteFunc(attributes, func(k, _ string) bool { return k == attrClass || strings.HasPrefix(k, attrPrefix) })
+
 	return Request{Class: known.Class, Identity: id, Parameters: attributes, Mode: mode, TargetPath: known.TargetPath}, nil
 }
 
@@ -135,6 +137,7 @@ func stringMap(what, text string, limit int) (map[string]string, error) {
 	if m == nil {
 		m = map[string]string{}
 	}
+
 	return m, nil
 }
 

@@ -170,6 +170,7 @@ func (p DialectPolicy) decode(d *strict.Decoder, n *yaml.Node, at string) *Polic
 			bad(m.Field, "%s", m.Text)
 		}
 	}
+
 	checkGlobs(bad, "allowedRegions", fields.AllowedRegions)
 	checkGlobs(bad, "providerIdentity.namespaces", fields.ProviderIdentity.Namespaces)
 	checkGlobs(bad, "nodePublishSecret.namespaces", fields.NodePublishSecret.Namespaces)

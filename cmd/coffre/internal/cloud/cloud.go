@@ -96,6 +96,7 @@ func New(p Process, clouds []Cloud) *Wiring {
 			w.closers = append(w.closers, parts.Close)
 		}
 	}
+
 	w.Catalog.Dialects = append(w.Catalog.Dialects, store.DialectPolicy{Name: store.OwnDialect})
 	w.Dialects[coffre.Name] = coffre.Dialect{Kinds: w.Catalog.Kinds}
 

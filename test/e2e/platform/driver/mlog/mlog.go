@@ -1,6 +1,6 @@
 // Package mlog stands in for monis.app/mlog v0.0.2, which the driver logs its
 // start-up through and which the module proxy does not serve. It has the five
-// names that driver v1.6.0 uses, on klog, and changes nothing but the look of
+// names that driver v1.6.1 uses, on klog, and changes nothing but the look of
 // a few log lines.
 package mlog
 
