@@ -67,6 +67,13 @@ fuzz: ## fuzz every parser that a tenant can reach, FUZZTIME each
 		go test ./$${target%%:*} -run '^$$' -fuzz "^$${target##*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; \
 	done
 
+# MINUTES of everything at once, drawn from SEED; 0 draws a seed and prints it.
+MINUTES ?= 10
+SEED ?= 0
+.PHONY: soak
+soak: ## the release in its 128 MiB under rotation, outages and restarts, judged by an oracle; needs root and cgroups
+	go test ./test/soak -count 1 -timeout 120m -v -minutes $(MINUTES) -seed $(SEED)
+
 .PHONY: bench
 bench: ## latency, allocations and memory of mounts
 	go test ./test/bench -run '^$$' -bench . -benchmem

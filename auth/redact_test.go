@@ -20,7 +20,7 @@ func TestIdentityNeverPrintsItsSecrets(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "id", id, "tokens", id.Tokens, "token", id.Tokens["sts.amazonaws.com"], "secrets", id.Secrets)
 	asJSON, err := json.Marshal(id)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for _, text := range []string{
 		fmt.Sprintf("%v %+v %#v %s %q", id, id, id, id, id.Tokens),

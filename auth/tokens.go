@@ -40,6 +40,7 @@ func (id Identity) TokenFor(audiences ...string) (t Token, audience string, err 
 	if len(id.Tokens) == 0 {
 		return t, "", noToken(ErrNoTokens, "the driver gave no token for audience %s, nor any other: %s", names, remedy)
 	}
+
 	return t, "", noToken(ErrNoAudience, "the driver gave no token for audience %s, only for %q: %s", names, id.Tokens.Audiences(), remedy)
 }
 

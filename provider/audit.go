@@ -53,6 +53,7 @@ func AuditLog(dialect, node string) func(Delivery) {
 			klog.InfoS(what, append(line, "reason", f.Reason, "code", f.Code.String(), "secrets", d.refused())...)
 			return
 		}
+
 		klog.InfoS("audit: delivered", append(line, "secrets", d.delivered())...)
 	}
 }
@@ -80,6 +81,7 @@ func (d Delivery) delivered() []AuditSecret {
 			answers = answers[1:]
 		}
 	}
+
 	return secrets
 }
 
@@ -111,6 +113,7 @@ func once(secrets []AuditSecret, s AuditSecret) []AuditSecret {
 		}
 		return secrets
 	}
+
 	return append(secrets, s)
 }
 
@@ -128,5 +131,6 @@ func causes(err error) []error {
 	case interface{ Unwrap() error }:
 		all = append(all, causes(e.Unwrap())...)
 	}
+
 	return all
 }

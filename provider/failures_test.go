@@ -47,7 +47,7 @@ func watched(t *testing.T, s *shelf) (*Service, *heard) {
 	kinds := s.kinds()
 	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop], refresh: 1m, maxStale: 1h}}`); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	p := &Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds},
 		Secrets:  cache.New(set, cache.Options{Now: h.clock}),
@@ -90,10 +90,10 @@ func TestEveryFailureHasItsReasonAndItsTextGoesToTheDriverEachTime(t *testing.T)
 	service.provider.Dialect = panicky{}
 	h.reasons = nil
 	if _, err := service.Mount(t.Context(), mountRequest("x")); err == nil || strings.Join(h.reasons, "") != "shop/mysql internal" {
-		t.Error(h.reasons, err)
+		t.Errorf("got %v %v, which is not what this test promises", h.reasons, err)
 	}
 	if strings.Contains(log.String(), "works again") {
-		t.Error(log)
+		t.Errorf(`got %v, where strings.Contains(log.String(), "works again") must not be so`, log)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestARequestThatCannotBeReadIsLoggedWithItsPod(t *testing.T) {
 		t.Fatal("mounted")
 	}
 	if !strings.Contains(log.String(), "pod=api-1") || !strings.Contains(log.String(), "secretProviderClass=mysql") || h.reasons[0] != "shop/mysql invalid" {
-		t.Error(log, h.reasons)
+		t.Errorf("got %v %v, which is not what this test promises", log, h.reasons)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestAnOutageIsToldOnceThoughMountsSucceed(t *testing.T) {
 	mount := func() {
 		t.Helper()
 		if _, err := service.Mount(t.Context(), mountRequest("[{name: a}]")); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		h.mu.Lock()
 		h.now = h.now.Add(75 * time.Second)
@@ -131,7 +131,7 @@ func TestAnOutageIsToldOnceThoughMountsSucceed(t *testing.T) {
 		mount()
 	}
 	if len(h.events) != 1 || !strings.HasPrefix(h.events[0], "SecretsStale: SecretProviderClass mysql: out of reach: shelf;") {
-		t.Error(h.events)
+		t.Errorf("got %v, which is not what this test promises", h.events)
 	}
 	s.mu.Lock()
 	delete(s.fail, "a")
@@ -141,6 +141,6 @@ func TestAnOutageIsToldOnceThoughMountsSucceed(t *testing.T) {
 	h.mu.Unlock()
 	mount()
 	if n := strings.Count(log.String(), "secrets are stale"); n != 1 || !strings.Contains(log.String(), "secrets are fresh again") {
-		t.Error(log)
+		t.Errorf("got %v, which is not what this test promises", log)
 	}
 }

@@ -79,6 +79,7 @@ func (h *Health) Handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
@@ -88,11 +89,13 @@ func (h *Health) Handler() http.Handler {
 				return
 			}
 		}
+
 		if reason := h.stuck(); reason != "" {
 			http.Error(w, reason, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
+
 	return mux
 }

@@ -13,12 +13,13 @@ var layers = [][]string{
 	{"cmd/coffre"},
 	{"cmd/coffre/internal/lint", "cmd/coffre/internal/cloud"},
 	{"cmd/coffre/internal/manifest", "provider"},
-	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/dialect/vault", "provider/cache", "provider/render"},
+	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/dialect/gcp", "provider/dialect/vault", "provider/cache", "provider/render"},
 	{"provider/plan", "provider/request"},
-	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws", "provider/store/vault"},
+	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws", "provider/store/gcp", "provider/store/vault"},
 	{"provider/store/ask", "provider/store/storetest"},
 	{"provider/store", "provider/pace"},
-	{"provider/strict", "provider/jsontext", "auth/aws", "auth/vault", "auth/kubernetes"},
+	{"provider/strict", "provider/jsontext", "auth/aws", "auth/gcp", "auth/vault"},
+	{"auth/kubernetes"},
 	{"auth/keep", "auth/pool", "auth/peer", "provider/budget"},
 	{"auth"},
 	{"auth/fault", "auth/fair", "auth/internal/flight"},
@@ -35,7 +36,7 @@ func TestImportsPointDown(t *testing.T) {
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../cmd/...", "../provider/...", "../auth/...").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	seen := 0
 	for line := range strings.Lines(string(out)) {

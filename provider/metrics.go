@@ -79,11 +79,13 @@ func NewMetrics(build string) *Metrics {
 		leases: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "coffre_leases_total",
 			Help: "What became of secrets issued for a time, by store and event: issued, renewed, lost, revoked."}, []string{"store", "event"}),
 	}
+
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coffre_build_info", Help: "1, labelled with the build.",
 		ConstLabels: prometheus.Labels{"version": build, "go_version": runtime.Version()}})
 	info.Set(1)
 	m.Registry.MustRegister(m.mounts, m.mountSeconds, m.panics, m.classes, m.events, m.fetches, m.requests, m.exchanges, m.cacheEntries, m.cacheBytes, m.available, m.oldest, m.reloads, m.reloaded, m.stores, m.held, m.leases, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
 	return m
 }
 

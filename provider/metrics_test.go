@@ -32,13 +32,13 @@ func metricNames() []string {
 func TestAlertsAndDocsNameOnlyMetricsThatThereAre(t *testing.T) {
 	known := metricNames()
 	if len(known) < 10 {
-		t.Fatal(known)
+		t.Fatalf(`got %v, where len(known) < 10 must not be so`, known)
 	}
 	named := map[string][]string{}
 	for _, file := range []string{"../charts/coffre/templates/prometheusrule.yaml", "../docs/operations.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, name := range regexp.MustCompile(`\bcoffre_[a-z_]+`).FindAllString(string(text), -1) {
 			named[file] = append(named[file], name)
@@ -64,7 +64,7 @@ func TestMetricsHaveAHelpText(t *testing.T) {
 	m.Told("sent")
 	families, err := m.Registry.Gather()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "coffre_") && !strings.HasSuffix(f.GetHelp(), ".") {

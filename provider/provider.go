@@ -86,6 +86,7 @@ func (p *Provider) Mount(ctx context.Context, req request.Request) (Response, er
 	p.audit(Delivery{Request: req, Asked: asked, Answers: answers})
 	r := respond(files, req.Mode)
 	r.Stale = stale(answers)
+
 	return r, nil
 }
 

@@ -96,11 +96,13 @@ func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func(
 			klog.ErrorS(nil, "mount panicked", "dialect", s.provider.Name, "panic", panicText(p), "stack", string(debug.Stack()))
 			out, err = nil, internal(errors.New("the provider's code failed on this request; its log says where. This is a fault of Coffre"))
 		}
+
 		err = safe(err)
 		s.observe(req, r.Stale, err, time.Since(began))
 	}()
+
 	if req, err = request.Parse(in); err != nil {
-		return nil, invalid(err)
+		return nil, invalid(s.provider.explain(err))
 	}
 	log := newSteps(s.provider.Name, req)
 	unload, err := s.loads.add(req.Identity.Namespace, weight(in))
@@ -127,6 +129,7 @@ func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func(
 	if n := proto.Size(out); n > MaxResponse {
 		return nil, invalid(fmt.Errorf("the answer would be %d bytes; the driver takes %d: leave some objects out, or use several volumes", n, MaxResponse))
 	}
+
 	return out, nil
 }
 
@@ -143,6 +146,7 @@ func (s *Service) observe(req request.Request, stale []string, err error, took t
 		s.provider.Failures.Served(m, stale)
 		return
 	}
+
 	f := err.(*Failure)
 	log.step("done", "code", f.Code.String(), "reason", f.Reason)
 	s.observer.Mounted(s.provider.Name, f.Code.String(), took)
@@ -197,6 +201,7 @@ func (s *Service) description() *grpc.ServiceDesc {
 			d.Methods = append(d.Methods, m)
 		}
 	}
+
 	d.Streams = []grpc.StreamDesc{{StreamName: "Mount", Handler: func(_ any, stream grpc.ServerStream) error {
 		s.receive <- struct{}{}
 		received := sync.OnceFunc(func() { <-s.receive })
@@ -211,6 +216,7 @@ func (s *Service) description() *grpc.ServiceDesc {
 		}
 		return stream.SendMsg(out)
 	}}}
+
 	return &d
 }
 
@@ -227,5 +233,6 @@ func NewServer(s *Service) *grpc.Server {
 		grpc.MaxConcurrentStreams(512),
 	)
 	g.RegisterService(s.description(), s)
+
 	return g
 }

@@ -99,7 +99,7 @@ func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderC
 	kinds := s.kinds()
 	set := store.NewSet(store.Catalog{Kinds: kinds})
 	if err := set.Load(`stores: {shelf: {kind: shelf, namespaces: [shop]}}`); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	seen := &counts{}
 	service := NewService(&Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: cache.New(set, cache.Options{})},
@@ -109,14 +109,14 @@ func start(t *testing.T, s *shelf, change func(*Service)) (pb.CSIDriverProviderC
 	}
 	socket, err := Listen(t.TempDir(), "coffre")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	g := NewServer(service)
 	go g.Serve(socket)
 	t.Cleanup(g.Stop)
 	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	return pb.NewCSIDriverProviderClient(conn), seen
@@ -132,7 +132,7 @@ func TestVersionAnswersAsTheDriverExpects(t *testing.T) {
 	client, _ := start(t, &shelf{}, nil)
 	v, err := client.Version(t.Context(), &pb.VersionRequest{Version: "v1alpha1"})
 	if err != nil || v.GetVersion() != "v1alpha1" || v.GetRuntimeName() != "coffre" || v.GetRuntimeVersion() != "test" {
-		t.Error(v, err)
+		t.Errorf("got %v %v, which is not what this test promises", v, err)
 	}
 }
 
@@ -140,17 +140,17 @@ func TestMountAnswersFilesAndVersions(t *testing.T) {
 	client, seen := start(t, &shelf{values: map[string]string{"b": "2", "a": "1"}}, nil)
 	r, err := client.Mount(t.Context(), mountRequest(`[{name: b, file: d/b, mode: "0400"}, {name: a}]`))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	got := ""
 	for i, f := range r.GetFiles() {
 		got += fmt.Sprintf("%s %o %s %s=%s;", f.GetPath(), f.GetMode(), f.GetContents(), r.GetObjectVersion()[i].GetId(), r.GetObjectVersion()[i].GetVersion())
 	}
 	if got != "a 644 1 a=v1;d/b 400 2 d/b=v1;" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "a 644 1 a=v1;d/b 400 2 d/b=v1;")
 	}
 	if strings.Join(seen.codes, " ") != "OK" {
-		t.Error(seen.codes)
+		t.Errorf(`got %v, where strings.Join(seen.codes, " ") != "OK" must not be so`, seen.codes)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestNoAnswerLeavesAPodWithAnEmptyVolume(t *testing.T) {
 	other := mountRequest("[{name: a}]")
 	other.Attributes = strings.ReplaceAll(other.Attributes, `"shop"`, `"bank"`)
 	if _, err := client.Mount(t.Context(), other); status.Code(err) != codes.PermissionDenied {
-		t.Error(err)
+		t.Errorf(`got %v, where status.Code(err) != codes.PermissionDenied must not be so`, err)
 	}
 	s.mu.Lock()
 	s.hang = true
@@ -201,7 +201,7 @@ func TestManySmallFilesStayUnderTheDriversLimit(t *testing.T) {
 	client, _ := start(t, &shelf{values: map[string]string{"a": string(raw)}}, nil)
 	r, err := client.Mount(t.Context(), mountRequest(`[{name: a, keys: "*"}]`))
 	if err != nil || len(r.GetFiles()) != 1900 {
-		t.Fatal(err)
+		t.Fatalf(`got %v, where err != nil || len(r.GetFiles()) != 1900 must not be so`, err)
 	}
 	for i := range 1900 {
 		value[fmt.Sprintf("%s%d", strings.Repeat("k", 120), i)] = strings.Repeat("v", 450)
@@ -209,7 +209,7 @@ func TestManySmallFilesStayUnderTheDriversLimit(t *testing.T) {
 	raw, _ = json.Marshal(value)
 	client, _ = start(t, &shelf{values: map[string]string{"a": string(raw)}}, nil)
 	if _, err = client.Mount(t.Context(), mountRequest(`[{name: a, keys: "*", file: `+strings.Repeat("long/", 40)+`}]`)); status.Code(err) != codes.InvalidArgument {
-		t.Error(err)
+		t.Errorf(`got %v, where status.Code(err) != codes.InvalidArgument must not be so`, err)
 	}
 }
 
@@ -218,11 +218,11 @@ func TestAPanicEndsItsMountOnly(t *testing.T) {
 	for range 2 {
 		_, err := client.Mount(t.Context(), mountRequest("hunter2"))
 		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "boom") {
-			t.Error(err)
+			t.Errorf("got %v, which is not what this test promises", err)
 		}
 	}
 	if seen.panics != 2 {
-		t.Error(seen.panics)
+		t.Errorf("got %v, want %v", seen.panics, 2)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestOptionalSecretsThatAreAllMissingLeaveNoStaleFile(t *testing.T) {
 	client, _ := start(t, &shelf{}, nil)
 	r, err := client.Mount(t.Context(), mountRequest("[{name: a, optional: true}]"))
 	if err != nil || len(r.GetFiles()) != 1 || r.GetFiles()[0].GetPath() != EmptyFile || len(r.GetObjectVersion()) != 1 {
-		t.Error(r, err)
+		t.Errorf("got %v %v, which is not what this test promises", r, err)
 	}
 }
 
@@ -253,12 +253,12 @@ func TestSocketIsItsOwnersOnly(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Listen(dir, "coffre")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer s.Close()
 	info, err := os.Stat(filepath.Join(dir, "coffre.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 || info.Mode().Type() != os.ModeSocket {
-		t.Error(info, err)
+		t.Errorf("got %v %v, which is not what this test promises", info, err)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, ".*"))
 	if len(left) != 0 {
@@ -270,23 +270,23 @@ func TestStaleSocketIsReplacedAndAServedOneIsNot(t *testing.T) {
 	dir := t.TempDir()
 	first, err := Listen(dir, "coffre")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := Listen(dir, "coffre"); err == nil || !strings.Contains(err.Error(), "is served by another process") {
-		t.Fatal(err)
+		t.Fatalf("got %v, which is not what this test promises", err)
 	}
 	first.Close() // the file stays, as after a SIGKILL
 	if _, err := os.Lstat(first.Path()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	second, err := Listen(dir, "coffre")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer second.Close()
 	// The first, stopping late, leaves the second's file alone.
 	if err := first.Unlink(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	conn, err := net.Dial("unix", second.Path())
 	if err != nil {
@@ -294,7 +294,7 @@ func TestStaleSocketIsReplacedAndAServedOneIsNot(t *testing.T) {
 	}
 	conn.Close()
 	if err := second.Unlink(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := os.Lstat(second.Path()); !os.IsNotExist(err) {
 		t.Error("not unlinked")
@@ -304,10 +304,10 @@ func TestStaleSocketIsReplacedAndAServedOneIsNot(t *testing.T) {
 func TestAFileThatIsNoSocketIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coffre.sock")
 	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := Listen(filepath.Dir(path), "coffre"); err == nil || !strings.Contains(err.Error(), "is no socket") {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || !strings.Contains(err.Error(), "is no socket") must not be so`, err)
 	}
 }
 
@@ -315,13 +315,13 @@ func TestHealthSeesADeadSocket(t *testing.T) {
 	dir := t.TempDir()
 	socket, err := Listen(dir, "coffre")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	g := NewServer(NewService(&Provider{Name: "coffre"}, "test", time.Second, &counts{}))
 	go g.Serve(socket)
 	h, err := NewHealth([]string{socket.Path()})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if code, _ := probe(h, "/healthz"); code != 200 {
 		t.Error("healthz", code)

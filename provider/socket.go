@@ -61,6 +61,7 @@ func Listen(dir, name string) (*Socket, error) {
 		l.Close()
 		return nil, err
 	}
+
 	return s, nil
 }
 
@@ -84,6 +85,7 @@ func vacant(path string) error {
 	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s: cannot tell whether it is served: %w", path, err)
 	}
+
 	return nil
 }
 

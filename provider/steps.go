@@ -52,5 +52,6 @@ func (s *steps) answers(asked plan.Plan, answers []plan.Answer) {
 			klog.V(stepLevel).InfoS("mount: answer", line...)
 		}
 	}
+
 	s.step("answers", "asked", len(answers), "found", found)
 }

@@ -40,10 +40,12 @@ func spare() uint64 {
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/gc/heap/live:bytes"},
 	}
+
 	metrics.Read(samples)
 	held := samples[0].Value.Uint64() + samples[1].Value.Uint64() + samples[2].Value.Uint64()
 	if live := samples[3].Value.Uint64(); held > live {
 		return held - live
 	}
+
 	return 0
 }

@@ -55,7 +55,9 @@ func (s *Session) askAgent(ctx context.Context, t auth.Token) (c sdk.Credentials
 		case <-ctx.Done():
 		}
 	}
+
 	s.broker.exchanged(string(PodIdentity), err)
+
 	return c, err
 }
 
@@ -79,6 +81,7 @@ func (a *agent) credentials(ctx context.Context, at AddressType, t auth.Token, i
 		a.works.Store(other)
 		return c, otherErr
 	}
+
 	return c, fail(fault.Unavailable, describeAgent(0, nil), "the EKS Pod Identity agent cannot be reached at %s nor at %s: is the add-on eks-pod-identity-agent installed?", a.bases[0], a.bases[1])
 }
 
@@ -131,6 +134,7 @@ func describeAgent(status int, body []byte) *RegionError {
 	case status >= 400:
 		d.Fault = smithy.FaultClient
 	}
+
 	return d
 }
 
@@ -147,5 +151,6 @@ func agentRefused(d *RegionError, id auth.Identity) error {
 	case d.Code == "ExpiredTokenException":
 		return fail(fault.Precondition, d, "the EKS Pod Identity agent says that the token of %s has expired; kubelet brings a fresh one with its next try", id)
 	}
+
 	return fail(fault.Denied, d, "the EKS Pod Identity agent gives %s no credentials: %s: is there a pod identity association of this cluster for it, and does the role's trust policy allow sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com?", id, what)
 }

@@ -169,6 +169,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 				return nil, err
 			}
 		}
+
 		s.key = join("irsa", id.Namespace, id.ServiceAccount, s.login.RoleARN)
 	case PodIdentity:
 		if s.token, err = token(id, AudiencePodIdentity, "Pod Identity"); err != nil {
@@ -185,6 +186,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 	default:
 		return nil, fault.Errorf(fault.Invalid, "%.40q is no way to log in to AWS", login.Method)
 	}
+
 	return s, nil
 }
 
@@ -203,6 +205,7 @@ func (b *Broker) annotatedRole(ctx context.Context, id auth.Identity) (string, e
 	if len(role) > 2048 {
 		return "", fault.Errorf(fault.Invalid, "the annotation %s of %s is no role's ARN", RoleAnnotation, id)
 	}
+
 	return role, nil
 }
 
@@ -357,6 +360,23 @@ func (b *Broker) client(region string, fips bool) (*sts.Client, func(), error) {
 	})
 }
 
+// Ahead opens the connection to the STS of a region, which will be needed soon.
+func (b *Broker) Ahead(ctx context.Context, region string, fips bool) {
+	client, release, err := b.client(region, fips)
+	if err != nil {
+		return
+	}
+	defer release()
+	o := client.Options()
+	at, err := o.EndpointResolverV2.ResolveEndpoint(ctx, sts.EndpointParameters{
+		Region: sdk.String(region), UseFIPS: sdk.Bool(fips), Endpoint: o.BaseEndpoint, UseGlobalEndpoint: sdk.Bool(false),
+		UseDualStack: sdk.Bool(o.EndpointOptions.UseDualStackEndpoint == sdk.DualStackEndpointStateEnabled),
+	})
+	if err == nil {
+		b.opts.SDK.Open(&at.URI)
+	}
+}
+
 // providers are the credentials of the node's own identity, by the SDK's
 // default chain.
 func (b *Broker) providers(ctx context.Context) (sdk.Credentials, error) {
@@ -377,5 +397,6 @@ func (b *Broker) providers(ctx context.Context) (sdk.Credentials, error) {
 	if err != nil {
 		return c, fault.Errorf(fault.Precondition, "the node's own identity has no AWS credentials: neither the environment nor the instance gives any (a pod reaches the instance's only with a hop limit of 2)")
 	}
+
 	return c, nil
 }

@@ -120,7 +120,7 @@ func open(t testing.TB, b *Broker, id auth.Identity, l Login) *Session {
 	t.Helper()
 	s, err := b.Open(t.Context(), id, l)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return s
 }
@@ -140,7 +140,7 @@ func TestHundredPodsOfOneServiceAccountLogInOnce(t *testing.T) {
 			all.Go(func() {
 				got, err := open(t, b, pod(fmt.Sprint("api-", i)), Login{Method: IRSA}).Credentials(ctx, "eu-west-3")
 				if i > 0 && (err != nil || c.nth(got.AccessKeyID) != 1) {
-					t.Error(got.AccessKeyID, err)
+					t.Errorf("got %v %v, which is not what this test promises", got.AccessKeyID, err)
 				}
 			})
 		}
@@ -152,10 +152,10 @@ func TestHundredPodsOfOneServiceAccountLogInOnce(t *testing.T) {
 		}
 		form := c.requests[0]
 		if c.hosts[0] != "sts.eu-west-3.amazonaws.com" || form.Get("RoleSessionName") != "coffre-shop-api" || form.Get("WebIdentityToken") != "irsa-token" || form.Get("RoleArn") != c.role || c.signed[0] != "" {
-			t.Error(c.hosts, form, c.signed)
+			t.Errorf("got %v %v %v, which is not what this test promises", c.hosts, form, c.signed)
 		}
 		if c.results["irsa ok"] != 1 {
-			t.Error(c.results)
+			t.Errorf(`got %v, where c.results["irsa ok"] != 1 must not be so`, c.results)
 		}
 	})
 }
@@ -169,7 +169,7 @@ func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 		get := func() int {
 			got, err := open(t, b, pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "eu-west-3")
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			return c.nth(got.AccessKeyID)
 		}
@@ -212,17 +212,17 @@ func TestTheNewestTokenIsSent(t *testing.T) {
 		}
 		for _, s := range []*Session{with("old", time.Hour), with("new", 2*time.Hour), with("older", time.Minute)} {
 			if _, err := s.Credentials(t.Context(), "eu-west-3"); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 		}
 		last := with("last", time.Minute)
 		known, _ := b.keeper.Known(last.key)
 		last.Forget(known)
 		if _, err := last.Credentials(t.Context(), "eu-west-3"); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if got := c.requests[1].Get("WebIdentityToken"); got != "new" {
-			t.Error(got)
+			t.Errorf("got %v, want %v", got, "new")
 		}
 	})
 }
@@ -253,7 +253,7 @@ func TestFailedLoginIsNotRepeatedForASecond(t *testing.T) {
 		restore()
 		time.Sleep(time.Second)
 		if err := try(pod("a")); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	})
 }
@@ -269,13 +269,13 @@ func TestRegionsAreIndependentAndCredentialsAreNot(t *testing.T) {
 		defer cancel()
 		_, err := s.Credentials(ctx, "us-east-1")
 		if e := new(fault.Error); !errors.As(err, &e) || e.Reason != fault.Unavailable {
-			t.Error(err)
+			t.Errorf(`got %v, where !errors.As(err, &e) || e.Reason != fault.Unavailable must not be so`, err)
 		}
 		if _, err := s.Credentials(t.Context(), "eu-west-1"); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 		if _, err := s.Credentials(t.Context(), "us-east-1"); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 		time.Sleep(time.Minute)
 	})
@@ -329,7 +329,7 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 	for _, m := range []Method{IRSA, PodIdentity} {
 		_, err := open(t, c.broker(), id, Login{Method: m}).Credentials(t.Context(), "eu-west-3")
 		if err == nil || !strings.Contains(err.Error(), "expired at ") {
-			t.Error(err)
+			t.Errorf(`got %v, where err == nil || !strings.Contains(err.Error(), "expired at ") must not be so`, err)
 		}
 	}
 	if c.count() != 0 {
@@ -353,10 +353,10 @@ func TestRoleChain(t *testing.T) {
 		form := c.requests[1]
 		if len(c.requests) != 2 || form.Get("Action") != "AssumeRole" || form.Get("ExternalId") != "x-1" || form.Get("RoleArn") != chain.RoleARN ||
 			form.Get("Tags.member.2.Key") != "team" || form.Get("RoleSessionName") != "coffre-shop-api" || !strings.Contains(c.signed[1], c.keys[0]+"/") {
-			t.Error(form, c.signed)
+			t.Errorf("got %v %v, which is not what is expected here", form, c.signed)
 		}
 		if s.Who() != "role arn:aws:iam::210987654321:role/far (service account shop/api)" || s.Account() != "210987654321" {
-			t.Error(s.Who(), s.Account())
+			t.Errorf("got %v %v, which is not what this test promises", s.Who(), s.Account())
 		}
 		// Other tags are another principal.
 		chain.Tags = map[string]string{"team": "ops"}
@@ -368,7 +368,7 @@ func TestRoleChain(t *testing.T) {
 		_, err := other.Credentials(t.Context(), "eu-west-3")
 		want := "access denied: role arn:aws:iam::123456789012:role/shop (service account shop/api) may not assume role arn:aws:iam::210987654321:role/far: its own policy and that role's trust policy must both allow sts:AssumeRole, with the store's externalID, and sts:TagSession"
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Error(err)
+			t.Errorf(`got %v, where err == nil || !strings.HasPrefix(err.Error(), want) must not be so`, err)
 		}
 	})
 }
@@ -376,14 +376,14 @@ func TestRoleChain(t *testing.T) {
 func TestFIPSIsHonouredAtSTS(t *testing.T) {
 	c := newCloud()
 	if _, err := open(t, c.broker(), pod("a"), Login{Method: IRSA, UseFIPS: true}).Credentials(t.Context(), "us-east-1"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Setenv("AWS_USE_FIPS_ENDPOINT", "true")
 	if _, err := open(t, c.broker(), pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "us-west-2"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if fmt.Sprint(c.hosts) != "[sts-fips.us-east-1.amazonaws.com sts-fips.us-west-2.amazonaws.com]" {
-		t.Error(c.hosts)
+		t.Errorf("got %v, which is not what this test promises", c.hosts)
 	}
 }
 
@@ -391,24 +391,24 @@ func TestEndpointVariablesAreHonoured(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL", "http://everything.test:1")
 	c := newCloud()
 	if _, err := open(t, c.broker(), pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "us-east-1"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Setenv("AWS_ENDPOINT_URL_STS", "http://sts.test:2")
 	if _, err := open(t, c.broker(), pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "cn-north-1"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if fmt.Sprint(c.hosts) != "[everything.test:1 sts.test:2]" {
-		t.Error(c.hosts)
+		t.Errorf(`got %v, where fmt.Sprint(c.hosts) != "[everything.test:1 sts.test:2]" must not be so`, c.hosts)
 	}
 }
 
 func TestPartitionsHaveTheirOwnSTS(t *testing.T) {
 	c := newCloud()
 	if _, err := open(t, c.broker(), pod("a"), Login{Method: IRSA}).Credentials(t.Context(), "cn-north-1"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if c.hosts[0] != "sts.cn-north-1.amazonaws.com.cn" {
-		t.Error(c.hosts)
+		t.Errorf(`got %v, where c.hosts[0] != "sts.cn-north-1.amazonaws.com.cn" must not be so`, c.hosts)
 	}
 }
 
@@ -427,7 +427,7 @@ func TestSessionNamesAreLegalAndTellIdentitiesApart(t *testing.T) {
 		seen[name] = id[0]
 	}
 	if name := SessionName("short", strings.Repeat("s", 253)); !strings.HasPrefix(name, "coffre-short-sss") || len(name) != 64 {
-		t.Error(name)
+		t.Errorf(`got %v, where !strings.HasPrefix(name, "coffre-short-sss") || len(name) != 64 must not be so`, name)
 	}
 }
 
@@ -438,10 +438,10 @@ func TestStaticKeysInAnySpelling(t *testing.T) {
 		s := open(t, newCloud().broker(), id, Login{Method: Static})
 		got, err := s.Credentials(t.Context(), "eu-west-3")
 		if err != nil || got.AccessKeyID != "AKIA" || got.SecretAccessKey != "the-secret" || got.SessionToken != "tok" {
-			t.Error(err)
+			t.Errorf("got %v, which is not what this test promises", err)
 		}
 		if strings.Contains(s.Principal(), "the-secret") || strings.Contains(s.Who(), "AKIA") {
-			t.Error(s.Principal(), s.Who())
+			t.Errorf("got %v %v, which is not what this test promises", s.Principal(), s.Who())
 		}
 	}
 }
@@ -451,15 +451,15 @@ func TestRoleOfTheAnnotation(t *testing.T) {
 	c.role = ""
 	_, err := c.broker().Open(t.Context(), pod("a"), Login{Method: IRSA})
 	if err == nil || !strings.HasPrefix(err.Error(), "An IAM role must be associated with service account api (namespace: shop)") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 	c.roleErr = errors.New(`failed to get service account shop/api: serviceaccounts "api" not found`)
 	if _, err = c.broker().Open(t.Context(), pod("a"), Login{Method: IRSA}); err == nil || err.Error() != c.roleErr.Error() {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || err.Error() != c.roleErr.Error() must not be so`, err)
 	}
 	s := open(t, c.broker(), pod("a"), Login{Method: IRSA, RoleARN: "arn:aws:iam::1:role/store"})
 	if s.Principal() != "arn:aws:iam::1:role/store" {
-		t.Error(s.Principal())
+		t.Errorf("got %v, want %v", s.Principal(), "arn:aws:iam::1:role/store")
 	}
 }
 
@@ -470,7 +470,7 @@ func agentAt(t *testing.T, addr string, h http.HandlerFunc) string {
 		l, err = net.Listen("tcp", "127.0.0.2:0")
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
 	s.Start()
@@ -503,7 +503,7 @@ func TestPodIdentityFallsBackToIPv6AndRemembersIt(t *testing.T) {
 		id.ServiceAccount = fmt.Sprint("sa-", i)
 		got, err := open(t, b, id, Login{Method: PodIdentity, Address: Auto}).Credentials(t.Context(), "")
 		if err != nil || got.AccessKeyID != "ASIA" {
-			t.Fatal(err)
+			t.Fatalf(`got %v, where err != nil || got.AccessKeyID != "ASIA" must not be so`, err)
 		}
 	}
 	if calls.Load() != 3 || dead.Load() > 2 { // net/http itself may try a GET again
@@ -512,7 +512,7 @@ func TestPodIdentityFallsBackToIPv6AndRemembersIt(t *testing.T) {
 	id := pod("b")
 	id.ServiceAccount = "v4"
 	if _, err := open(t, b, id, Login{Method: PodIdentity, Address: IPv4}).Credentials(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the EKS Pod Identity agent at "+v4+" cannot be reached") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -549,7 +549,7 @@ func TestPodIdentityTimeoutIsTheConfiguredOne(t *testing.T) {
 	b := New(Options{SDK: NewSDK(SDKOptions{}), AgentIPv4: base, AgentIPv6: base, PodIdentityTimeout: 20 * time.Millisecond})
 	_, err := open(t, b, pod("a"), Login{Method: PodIdentity}).Credentials(t.Context(), "")
 	if err == nil || !strings.Contains(err.Error(), "the EKS Pod Identity agent cannot be reached at") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -561,12 +561,12 @@ func TestNodesOwnIdentityIsTheSDKsDefaultChain(t *testing.T) {
 	nobody := auth.Identity{Namespace: "shop", ServiceAccount: "api"}
 	_, err := open(t, newCloud().broker(), nobody, Login{Method: Provider}).Credentials(t.Context(), "eu-west-3")
 	if err == nil || !strings.HasPrefix(err.Error(), "the node's own identity has no AWS credentials") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIANODE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
 	got, err := open(t, newCloud().broker(), nobody, Login{Method: Provider}).Credentials(t.Context(), "eu-west-3")
 	if err != nil || got.AccessKeyID != "AKIANODE" {
-		t.Error(err)
+		t.Errorf(`got %v, where err != nil || got.AccessKeyID != "AKIANODE" must not be so`, err)
 	}
 }

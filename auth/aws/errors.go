@@ -67,6 +67,7 @@ func Describe(err error, region, service, op string) *RegionError {
 	if retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == sdk.TrueTernary || d.Status >= 500 || errors.Is(err, context.DeadlineExceeded) {
 		d.Transient = true
 	}
+
 	return d
 }
 

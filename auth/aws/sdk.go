@@ -65,6 +65,7 @@ func (s *SDK) Config() (sdk.Config, error) {
 		}
 		s.loaded, s.warmer = &cfg, warmer
 	}
+
 	return s.loaded.Copy(), nil
 }
 
@@ -80,6 +81,7 @@ func (s *SDK) load(ctx context.Context, more ...func(*config.LoadOptions) error)
 		t.IdleConnTimeout = idleTime
 		t.ReadBufferSize, t.WriteBufferSize = 4<<10, 4<<10
 	})
+
 	options := append([]func(*config.LoadOptions) error{
 		config.WithSharedConfigFiles([]string{}),
 		config.WithSharedCredentialsFiles([]string{}),

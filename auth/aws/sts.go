@@ -40,6 +40,7 @@ func SessionName(namespace, serviceAccount string) string {
 	half := room / 2
 	nsLen := min(len(ns), max(half, room-len(sa)))
 	saLen := min(len(sa), room-nsLen)
+
 	return "coffre-" + ns[:nsLen] + "-" + sa[:saLen] + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -65,6 +66,7 @@ func (s *Session) assumeWithToken(ctx context.Context, region string, t auth.Tok
 		c, err = fromSTS(out.Credentials, region, "AssumeRoleWithWebIdentity")
 	}
 	s.broker.exchanged(string(IRSA), err)
+
 	return c, err
 }
 
@@ -95,6 +97,7 @@ func (s *Session) assume(ctx context.Context, region string, first sdk.Credentia
 		c, err = fromSTS(out.Credentials, region, "AssumeRole")
 	}
 	s.broker.exchanged("chain", err)
+
 	return c, err
 }
 
@@ -126,6 +129,7 @@ func (s *Session) tokenRefused(d *RegionError, err error) error {
 	case "ExpiredTokenException", "ExpiredToken":
 		return fail(fault.Precondition, d, "STS says that the token of %s for audience %q has expired; kubelet brings a fresh one with its next try, unless the node's clock is wrong", s.id, AudienceIRSA)
 	}
+
 	return s.refused(d, err, role)
 }
 
@@ -147,6 +151,7 @@ func (s *Session) chainRefused(d *RegionError, err error, first sdk.Credentials)
 		}
 		return fail(fault.Denied, d, "access denied: %s may not assume role %s: its own policy and that role's trust policy must both allow sts:AssumeRole%s", who.Who(), s.login.Chain.RoleARN, with)
 	}
+
 	return s.refused(d, err, role)
 }
 
@@ -167,6 +172,7 @@ func (s *Session) refused(d *RegionError, err error, role string) error {
 	if d.Refuses() {
 		return fail(fault.Denied, d, "STS in %s refused %s: %s", d.Region, role, answered(d))
 	}
+
 	return fail(fault.Unavailable, d, "STS in %s answers %s for %s, which is no refusal that STS documents", d.Region, answered(d), role)
 }
 

@@ -41,6 +41,7 @@ func staticKeys(s auth.Secrets) (sdk.Credentials, error) {
 			found[i] = s[names[at]]
 		}
 	}
+
 	const how = "auth: static takes the tenant's own keys from the Secret that nodePublishSecretRef names"
 	switch {
 	case len(s) == 0:
@@ -50,5 +51,6 @@ func staticKeys(s auth.Secrets) (sdk.Credentials, error) {
 	case found[1] == "":
 		return sdk.Credentials{}, fault.Errorf(fault.Precondition, "%s, which has no secret_access_key (or AWS_SECRET_ACCESS_KEY)", how)
 	}
+
 	return sdk.Credentials{AccessKeyID: found[0], SecretAccessKey: found[1], SessionToken: found[2], Source: "nodePublishSecretRef"}, nil
 }

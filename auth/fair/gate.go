@@ -77,6 +77,7 @@ func (p *Place) enter(ctx context.Context) error {
 		g.waiting[p.tenant] = line
 		g.turn.PushBack(p.tenant)
 	}
+
 	if line.Len() >= g.queue {
 		g.mu.Unlock()
 		return ErrFull
@@ -100,6 +101,7 @@ func (p *Place) enter(ctx context.Context) error {
 		line.Remove(at)
 		g.forget(p.tenant)
 	}
+
 	return ctx.Err()
 }
 
@@ -152,6 +154,7 @@ func (g *Gate) free(p *Place) {
 			g.turn.MoveToBack(e)
 			g.forget(tenant)
 		}
+
 		e = next
 	}
 }

@@ -78,6 +78,7 @@ func (d Detail) String() string {
 	if parts == nil {
 		return ""
 	}
+
 	return " (" + strings.Join(parts, "; ") + ")"
 }
 

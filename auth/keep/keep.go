@@ -70,8 +70,8 @@ type entry[V any] struct {
 	renewing bool
 
 	underWay map[string]exchange // by place
-	failed   map[string]failure       // the last exchange that failed, by place
-	token    auth.Token               // the newest one seen
+	failed   map[string]failure  // the last exchange that failed, by place
+	token    auth.Token          // the newest one seen
 	used     time.Time
 }
 
@@ -143,10 +143,12 @@ func (k *Keeper[V]) Get(ctx context.Context, a Asked[V]) (V, error) {
 			return v, nil
 		}
 	}
+
 	v, err := k.exchange(ctx, a)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = &fault.Error{Reason: fault.Unavailable, Text: "signing in was not done in time", Cause: err}
 	}
+
 	return v, err
 }
 
@@ -312,6 +314,7 @@ func (k *Keeper[V]) entry(key string, now time.Time) *entry[V] {
 		e = &entry[V]{}
 		k.entries[key] = e
 	}
+
 	e.used = now
 	return e
 }

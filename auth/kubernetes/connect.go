@@ -37,11 +37,13 @@ func (c *connection) authorize(req *http.Request) error {
 		}
 		token = strings.TrimSpace(string(text))
 	}
+
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	} else if c.user != "" {
 		req.SetBasicAuth(c.user, c.password)
 	}
+
 	return nil
 }
 
@@ -63,6 +65,7 @@ func (c *Client) connection() (*connection, error) {
 		return nil, err
 	}
 	c.conn = conn
+
 	return conn, nil
 }
 
@@ -176,12 +179,14 @@ func fromKubeconfig(path string) (*connection, error) {
 			clusterName, userName = c.Context.Cluster, c.Context.User
 		}
 	}
+
 	var cl *cluster
 	for i := range k.Clusters {
 		if k.Clusters[i].Name == clusterName {
 			cl = &k.Clusters[i].Cluster
 		}
 	}
+
 	if cl == nil || cl.Server == "" {
 		return fail("context %q leads to no cluster with a server", k.CurrentContext)
 	}
@@ -191,6 +196,7 @@ func fromKubeconfig(path string) (*connection, error) {
 			u = each.User
 		}
 	}
+
 	if u.Exec != nil || u.Provider != nil {
 		return fail("user %q logs in by another program (exec or auth-provider), which Coffre never runs; use a token, a tokenFile or a client certificate", userName)
 	}
@@ -205,6 +211,7 @@ func fromKubeconfig(path string) (*connection, error) {
 			return nil, err
 		}
 	}
+
 	cert, key := f.read(u.Cert, u.CertData), f.read(u.Key, u.KeyData)
 	if f.err != nil {
 		return fail("%w", f.err)
@@ -216,6 +223,7 @@ func fromKubeconfig(path string) (*connection, error) {
 		}
 		t.Certificates = []tls.Certificate{pair}
 	}
+
 	c := &connection{server: strings.TrimRight(cl.Server, "/"), http: client(t), token: u.Token, user: u.Username, password: u.Password}
 	if u.TokenFile != "" {
 		c.tokenFile = f.path(u.TokenFile)
@@ -227,6 +235,7 @@ func fromKubeconfig(path string) (*connection, error) {
 		}
 		c.http.Transport.(*http.Transport).Proxy = http.ProxyURL(proxy)
 	}
+
 	return c, nil
 }
 
@@ -254,9 +263,11 @@ func (f *files) read(path, data string) []byte {
 		}
 		return raw
 	}
+
 	raw, err := os.ReadFile(f.path(path))
 	if err != nil {
 		f.err = err
 	}
+
 	return raw
 }

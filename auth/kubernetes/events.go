@@ -107,6 +107,7 @@ func (e *Events) deliver(ctx context.Context, ev event) {
 			klog.InfoS("events on pods are sent again")
 		}
 	}
+
 	e.failing = err != nil
 }
 
@@ -222,5 +223,6 @@ func (c *Client) create(ctx context.Context, ev event) error {
 	if res.StatusCode != http.StatusCreated {
 		return refused(res.StatusCode, answer)
 	}
+
 	return nil
 }

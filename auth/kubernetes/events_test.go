@@ -67,17 +67,17 @@ func (l *lines) String() string {
 func fakeCluster(t *testing.T, token string) (*fake.Server, Options) {
 	ca, err := serve.NewAuthority()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s := fake.New()
 	l, err := serve.Start("127.0.0.1:0", s, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(l.Close)
 	files, err := fake.InCluster(t.TempDir(), token, "kube-system", l, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return s, Options{Kubeconfig: files.Kubeconfig, NodeName: "node-1"}
 }
@@ -95,7 +95,7 @@ func TestAnEventReachesThePodAsTheAPIServerWantsIt(t *testing.T) {
 	}
 	got := s.Events()
 	if len(got) != 2 || counts.of("sent") != 2 {
-		t.Fatal(got, counts.counts)
+		t.Fatalf(`got %v %v, where len(got) != 2 || counts.of("sent") != 2 must not be so`, got, counts.counts)
 	}
 	first := got[0]
 	if first.InvolvedObject.Name != "api-1" || first.InvolvedObject.UID != "5f6c" || first.Metadata.Namespace != "shop" || first.Type != "Warning" ||
@@ -118,16 +118,16 @@ func TestARefusalIsLoggedOnceAndSaysWhatGrantsIt(t *testing.T) {
 		send()
 	}
 	if got := text(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `cannot create resource \"events\" in API group \"\" in the namespace \"shop\" (the chart gives Coffre this permission with events.enabled)`) {
-		t.Error(got)
+		t.Errorf("got %v, which is not what is expected here", got)
 	}
 	s.AddUser("poor", "system:serviceaccount:kube-system:coffre", "events")
 	send()
 	send()
 	if got := text(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "events on pods are sent again") {
-		t.Error(got)
+		t.Errorf("got %v, which is not what this test promises", got)
 	}
 	if counts.of("failed") != 3 || counts.of("sent") != 2 {
-		t.Error(counts.counts)
+		t.Errorf(`got %v, where counts.of("failed") != 3 || counts.of("sent") != 2 must not be so`, counts.counts)
 	}
 }
 
@@ -137,11 +137,11 @@ func TestANamespaceThatIsNoneReachesNoPath(t *testing.T) {
 	c := New(o)
 	for _, namespace := range []string{"", "..", "a/b", "a?b"} {
 		if err := c.create(t.Context(), newEvent(namespace, pod, "SecretsStale", "x", "n", time.Now())); err == nil {
-			t.Error(namespace)
+			t.Errorf(`got %v, where err == nil must not be so`, namespace)
 		}
 	}
 	if len(s.Calls()) != 0 {
-		t.Error(s.Calls())
+		t.Errorf(`got %v, where len(s.Calls()) != 0 must not be so`, s.Calls())
 	}
 }
 
@@ -201,6 +201,6 @@ func TestEventsOutsideOfAClusterAreOneLineInTheLog(t *testing.T) {
 		e.deliver(t.Context(), newEvent("shop", pod, "SecretsStale", "x", "", time.Now()))
 	}
 	if got := text(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "does not run in a pod") {
-		t.Error(got)
+		t.Errorf("got %v, which is not what this test promises", got)
 	}
 }

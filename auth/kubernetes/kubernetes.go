@@ -217,6 +217,7 @@ func (c *Client) region(ctx context.Context, namespace, pod string) (string, err
 			c.keepNode(node)
 		}
 	}
+
 	if !pathSafe(node) {
 		return "", fmt.Errorf("nodes %.80q not found: no such name is possible", node)
 	}
@@ -314,6 +315,7 @@ func (c *Client) keep(q query, text string) kept {
 
 	k := kept{text: text, read: now}
 	c.cached[q] = k
+
 	return k
 }
 
@@ -350,6 +352,7 @@ func (c *Client) request(ctx context.Context, path string, metadataOnly bool) (o
 	if err := json.Unmarshal(body, &o); err != nil {
 		return object{}, &Error{Text: "the API server's answer is not the JSON of an object"}
 	}
+
 	return o, nil
 }
 

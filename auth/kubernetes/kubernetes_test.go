@@ -73,7 +73,7 @@ func (s *apiServer) options(t *testing.T) Options {
 	write := func(name string, text []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return path
 	}
@@ -96,13 +96,13 @@ func TestAnnotationIsReadOnceAMinute(t *testing.T) {
 	read := func() string {
 		role, err := c.ServiceAccountAnnotation(t.Context(), "default", "sa-1", key)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return role
 	}
 	for range 5 {
 		if role := read(); role != "r1" {
-			t.Error(role)
+			t.Errorf("got %v, want %v", role, "r1")
 		}
 	}
 	if n := s.gets.Load(); n != 1 {
@@ -111,17 +111,17 @@ func TestAnnotationIsReadOnceAMinute(t *testing.T) {
 	s.objects[account] = `{"metadata":{}}`
 	now = now.Add(fresh)
 	if role := read(); role != "" {
-		t.Error(role)
+		t.Errorf("got %v, want %v", role, "")
 	}
 	// Somebody adds the annotation: it need not wait for a minute.
 	s.objects[account] = `{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"r2"}}}`
 	now = now.Add(recheck)
 	if role := read(); role != "r2" {
-		t.Error(role)
+		t.Errorf("got %v, want %v", role, "r2")
 	}
 	// kubelet renews the token, and an API server that is down changes nothing.
 	if err := os.WriteFile(o.TokenFile, []byte("t2"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s.token = "t2"
 	now = now.Add(fresh)
@@ -129,11 +129,11 @@ func TestAnnotationIsReadOnceAMinute(t *testing.T) {
 	s.status, s.message = 503, "down"
 	now = now.Add(fresh)
 	if role := read(); role != "r2" {
-		t.Error(role)
+		t.Errorf("got %v, want %v", role, "r2")
 	}
 	now = now.Add(stale)
 	if _, err := c.ServiceAccountAnnotation(t.Context(), "default", "sa-1", key); err == nil || !Unreachable(err) {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || !Unreachable(err) must not be so`, err)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestConcurrentReadsOfOneObjectAreOneRequest(t *testing.T) {
 		}
 		all.Go(func() {
 			if role, err := c.ServiceAccountAnnotation(ctx, "default", "sa-1", key); i > 0 && (err != nil || role != "r1") {
-				t.Error(role, err)
+				t.Errorf(`got %v %v, where i > 0 && (err != nil || role != "r1") must not be so`, role, err)
 			}
 		})
 	}
@@ -180,13 +180,13 @@ func TestRefusalsKeepTheServersSentence(t *testing.T) {
 	} {
 		s.status, s.message = r.status, r.message
 		if _, err := c.ServiceAccountAnnotation(t.Context(), "default", "sa-1", key); err == nil || !strings.HasPrefix(err.Error(), r.want) {
-			t.Error(err)
+			t.Errorf(`got %v, where err == nil || !strings.HasPrefix(err.Error(), r.want) must not be so`, err)
 		}
 	}
 	before := s.gets.Load()
 	for _, name := range []string{"", "..", "a/b", "a?b", "a%2fb"} {
 		if _, err := c.ServiceAccountAnnotation(t.Context(), "default", name, key); err == nil {
-			t.Error(name)
+			t.Errorf(`got %v, where err == nil must not be so`, name)
 		}
 	}
 	if s.gets.Load() != before {
@@ -232,7 +232,7 @@ func TestRegionOfTheNode(t *testing.T) {
 	o := s.options(t)
 	o.NodeName = "node-1"
 	if _, err := New(o).Region(t.Context(), "", ""); err == nil || !strings.Contains(err.Error(), "rbac.nodes.enabled") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -260,7 +260,7 @@ func TestKubeconfig(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string][]byte{"ca.crt": s.ca(), "token": []byte("t1")} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	for _, c := range []struct{ cluster, user, err string }{
@@ -279,7 +279,7 @@ func TestKubeconfig(t *testing.T) {
 		}
 		text := fmt.Sprintf("current-context: here\ncontexts: [{name: here, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: %q, %s}}]\nusers: [{name: u, user: %s}]\n", s.URL, c.cluster, c.user)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		role, err := New(Options{Kubeconfig: path}).ServiceAccountAnnotation(t.Context(), "default", "sa-1", key)
 		if c.err == "" && (err != nil || role != "r1") || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {

@@ -56,5 +56,6 @@ func Unreached(err error) string {
 	case errors.As(err, &u), errors.As(err, &op):
 		return "the connection broke off"
 	}
+
 	return "no answer that makes sense"
 }

@@ -115,11 +115,14 @@ func (w *Warmer) take(ctx context.Context, network, addr string) (net.Conn, erro
 				_ = a.conn.Close()
 			}
 		}()
+
 		return nil, ctx.Err()
 	}
+
 	if a.err != nil {
 		return w.connect(ctx, network, addr) // its failure is nobody's answer
 	}
+
 	return a.conn, nil
 }
 
@@ -145,6 +148,7 @@ func (w *Warmer) connect(ctx context.Context, network, addr string) (net.Conn, e
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, err

@@ -59,6 +59,7 @@ func (p *Pool[K, V]) Use(key K, make func() (V, error)) (v V, release func(), er
 		it = &item[V]{value: v}
 		p.items[key] = it
 	}
+
 	it.users++
 	it.used = p.opts.Now()
 	p.trim()
@@ -91,6 +92,7 @@ func (p *Pool[K, V]) trim() {
 				oldest, found = key, it
 			}
 		}
+
 		if found == nil {
 			return // all are in use
 		}
@@ -103,6 +105,13 @@ func (p *Pool[K, V]) drop(key K, it *item[V]) {
 	if p.opts.Close != nil {
 		p.opts.Close(it.value)
 	}
+}
+
+// Has says whether there is a client of a key.
+func (p *Pool[K, V]) Has(key K) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.items[key] != nil
 }
 
 // Len is the number of clients there are.

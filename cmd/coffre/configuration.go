@@ -71,6 +71,7 @@ func firstOf(err error) string {
 	if more := len(mistakes) - 1; more > 0 {
 		text += fmt.Sprintf(" (and %d more: see the log)", more)
 	}
+
 	return text
 }
 

@@ -15,7 +15,7 @@ func TestEveryManifestInTheDocumentationIsRight(t *testing.T) {
 	root := "../.."
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	pages = append(pages, filepath.Join(root, "README.md"))
 	block := regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
@@ -23,7 +23,7 @@ func TestEveryManifestInTheDocumentationIsRight(t *testing.T) {
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
 			manifest := regexp.MustCompile(`(?m)^`+m[1]).ReplaceAllString(m[2], "")
@@ -55,14 +55,14 @@ func TestEveryManifestInTheDocumentationIsRight(t *testing.T) {
 func TestEveryPolicyInTheDocumentationParses(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	block := regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
 	found := 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
 			var policy struct {
@@ -98,7 +98,7 @@ func TestLinksBetweenPagesLead(t *testing.T) {
 		for _, page := range pages {
 			text, err := os.ReadFile(page)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			for _, m := range markdownLink.FindAllStringSubmatch(string(text), -1) {
 				if strings.Contains(m[1], "://") {
@@ -125,7 +125,7 @@ func TestErrorsThatPagesExplainExist(t *testing.T) {
 			return err
 		})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	row := regexp.MustCompile(`(?m)^\| ([^|]+) \| `)
@@ -133,7 +133,7 @@ func TestErrorsThatPagesExplainExist(t *testing.T) {
 	for _, page := range []string{"sops.md", "aws.md"} {
 		text, err := os.ReadFile("../../docs/" + page)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		_, table, ok := strings.Cut(string(text), "| the event says | do |\n|---|---|\n")
 		if !ok {

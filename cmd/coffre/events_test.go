@@ -22,18 +22,18 @@ import (
 func TestServeShowsAFailingRepublishToThePodsOwnerAndToPrometheus(t *testing.T) {
 	ca, err := fake.NewAuthority()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	api := kubernetes.New()
 	api.AddUser("token", "system:serviceaccount:kube-system:coffre", "events")
 	listener, err := fake.Start("127.0.0.1:0", api, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer listener.Close()
 	files, err := kubernetes.InCluster(t.TempDir(), "token", "kube-system", listener, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	key := sopstest.NewKey(t)
 	document := write(t, "doc.yaml", sopstest.Encrypt(t, "yaml", plaintext, key.Public))
@@ -47,7 +47,7 @@ func TestServeShowsAFailingRepublishToThePodsOwnerAndToPrometheus(t *testing.T) 
 	}
 	conn, err := grpc.NewClient("unix:"+filepath.Join(dir, "coffre.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer conn.Close()
 	mount := func(objects string) error {
@@ -58,7 +58,7 @@ func TestServeShowsAFailingRepublishToThePodsOwnerAndToPrometheus(t *testing.T) 
 	}
 
 	if err := mount("[{name: prod/mysql, file: a}]"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for range 3 {
 		if err := mount("[{name: prod/nothing, file: a}]"); err == nil || !strings.Contains(err.Error(), "prod/nothing") {
@@ -85,7 +85,7 @@ func TestServeShowsAFailingRepublishToThePodsOwnerAndToPrometheus(t *testing.T) 
 		}
 	}
 	if err := mount("[{name: prod/mysql, file: a}]"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	p.until(t, `"mount works again" dialect="coffre" failures=3 .* pod="api-1"`)
 	if n := strings.Count(p.text(), `"mount failed"`); n != 1 {

@@ -26,9 +26,11 @@ func lintCommand(std stdio) *cobra.Command {
 			return check(append(files, args...), output, strict, std)
 		},
 	}
+
 	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "a file or folder, as an argument is")
 	c.Flags().StringVarP(&output, "output", "o", "text", strings.Join(lint.Formats(), ", "))
 	c.Flags().BoolVar(&strict, "strict", false, "fail on warnings too, and where there is nothing to check")
+
 	return c
 }
 
@@ -50,5 +52,6 @@ func check(files []string, output string, strict bool, std stdio) error {
 	case report.Count(lint.Error) > 0, strict && report.Count(lint.Warning) > 0:
 		return errReported
 	}
+
 	return nil
 }

@@ -68,6 +68,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 		_ = root.Help()
 		return exitUsage
 	}
+
 	called, err := root.ExecuteContextC(ctx)
 	path, usage, io := new(fs.PathError), new(usageError), new(ioError)
 	switch {
@@ -83,6 +84,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	case errors.As(err, &io), errors.As(err, &path):
 		return exitIO
 	}
+
 	return exitFindings
 }
 
@@ -103,6 +105,7 @@ func rootCommand(std stdio) *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+
 	root.SetVersionTemplate("coffre {{.Version}}\n")
 	root.AddCommand(commands(std)...)
 	root.SetIn(std.in)
@@ -110,6 +113,7 @@ func rootCommand(std stdio) *cobra.Command {
 	root.SetErr(std.err)
 	root.SetFlagErrorFunc(flagError)
 	root.Flags().SortFlags = false
+
 	return root
 }
 

@@ -42,7 +42,7 @@ func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return path
 }
@@ -105,7 +105,7 @@ func TestRenderWritesWhatTheDriverWouldAndPrintsNoValue(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "volume")
 	status, out, errs := coffre(t, "render", "-f", manifest, "--out", dir)
 	if status != 0 {
-		t.Fatal(errs)
+		t.Fatalf(`got %v, where status != 0 must not be so`, errs)
 	}
 	want := regexp.MustCompile(`^Pod/api volume mysql: shop/mysql → \S+
 ├── database-password +7 B  0644  version \S{20}
@@ -117,10 +117,10 @@ $`)
 		t.Errorf("got\n%s", out)
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "database-password")); err != nil || string(got) != "hunter2" {
-		t.Error(string(got), err)
+		t.Errorf(`got %v %v, where err != nil || string(got) != "hunter2" must not be so`, string(got), err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "mysql", "username")); err != nil || info.Mode().Perm() != 0o440 {
-		t.Error(info, err)
+		t.Errorf(`got %v %v, where err != nil || info.Mode().Perm() != 0o440 must not be so`, info, err)
 	}
 	if status, out, _ = coffre(t, "render", "-f", manifest, "--out", dir, "--reveal"); status != 0 || !strings.Contains(out, "hunter2") {
 		t.Error("--reveal prints no value:", out)
@@ -131,7 +131,7 @@ func TestRenderSaysWhatFailedAndLeavesTheFilesAlone(t *testing.T) {
 	key := sopstest.NewKey(t)
 	dir := filepath.Join(t.TempDir(), "volume")
 	if status, _, errs := coffre(t, "render", "-f", write(t, "m.yaml", class(t, key, mysqlObjects)), "--out", dir); status != 0 {
-		t.Fatal(errs)
+		t.Fatalf(`got %v, where status != 0 must not be so`, errs)
 	}
 	other := class(t, key, mysqlObjects)
 	other = strings.Replace(other, key.Secret, sopstest.NewKey(t).Secret, 1)
@@ -166,7 +166,7 @@ func TestLintFindsEveryMistakeAtItsLine(t *testing.T) {
 	line := func(text string) int {
 		before, _, ok := strings.Cut(manifest, text)
 		if !ok {
-			t.Fatal(text)
+			t.Fatalf(`got %v, where !ok must not be so`, text)
 		}
 		return strings.Count(before, "\n") + 1
 	}
@@ -213,7 +213,7 @@ func TestLintWarnsOfWhatNeverReachesTheApplication(t *testing.T) {
 		}
 	}
 	if status != 1 {
-		t.Error(status)
+		t.Errorf("got %v, want %v", status, 1)
 	}
 }
 
@@ -337,7 +337,7 @@ func TestRenderReadsAnnotationsFromTheFiles(t *testing.T) {
 
 func TestServeSaysWhichDialectIsMeant(t *testing.T) {
 	if status, _, errs := coffre(t, "serve", "--dialects", "cofre", "--providers-dir", t.TempDir()); status != 1 || !strings.Contains(errs, `"cofre" is no dialect; did you mean "coffre"?`) {
-		t.Error(status, errs)
+		t.Errorf("got %v %v, which is not what is expected here", status, errs)
 	}
 }
 
@@ -352,13 +352,13 @@ func startServe(t *testing.T, dir string, args ...string) *process {
 	log := filepath.Join(t.TempDir(), "log")
 	file, err := os.Create(log)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	c := exec.Command(os.Args[0], append([]string{"serve", "--providers-dir", dir}, args...)...)
 	c.Env = append(os.Environ(), "COFFRE_TEST_MAIN=1")
 	c.Stderr = file
 	if err := c.Start(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 	p := &process{c, dir, log}
@@ -388,7 +388,7 @@ func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	r, err := http.Get(url)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer r.Body.Close()
 	text, _ := io.ReadAll(r.Body)
@@ -409,7 +409,7 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 	}
 	for _, path := range []string{"/readyz", "/healthz"} {
 		if code, text := get(t, address("health")+path); code != 200 {
-			t.Error(path, code, text)
+			t.Errorf(`got %v %v %v, where code != 200 must not be so`, path, code, text)
 		}
 	}
 	if code, _ := get(t, address("pprof")+"/debug/pprof/cmdline"); code != 404 {
@@ -423,12 +423,12 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 		return status, text + errs
 	}
 	if status, text := mount(); status != 0 {
-		t.Fatal(text)
+		t.Fatalf(`got %v, where status != 0 must not be so`, text)
 	}
 	byPlatform := strings.Replace(class(t, key, mysqlObjects), "    objects:", "    store: docs\n    objects:", 1)
 	byPlatform = regexp.MustCompile(`(?s)    inlineStore: \|.*?    store:`).ReplaceAllString(byPlatform, "    store:")
 	if status, _, errs := coffre(t, "render", "--socket", socket, "-f", write(t, "p.yaml", byPlatform), "--out", out); status != 0 {
-		t.Fatal(errs)
+		t.Fatalf(`got %v, where status != 0 must not be so`, errs)
 	}
 	_, metrics := get(t, address("metrics")+"/metrics")
 	for _, want := range []string{`coffre_mounts_total{code="OK",dialect="coffre"} 2`, `coffre_fetches_total{result="miss",store="docs"} 2`, `coffre_configured_stores 1`,
@@ -440,7 +440,7 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 	p.until(t, `"audit: delivered" dialect="coffre" node="\S*" namespace="shop" serviceAccount="api" pod="Pod-api" .* secretProviderClass="mysql" secrets=\[\{"store":"docs","name":"prod/mysql","version":"\S+","file":"database-password,mysql/","result":"fetched"\}\]`)
 
 	if err := os.WriteFile(stores, []byte("stores: {docs: {kind: sopz}}"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	p.until(t, `store configuration is wrong; what was in force stays" file="\S+" line=1 field="stores.docs.kind" error="\\"sopz\\" is no kind of store; did you mean \\"sops\\"\?"`)
 	if _, metrics = get(t, address("metrics")+"/metrics"); !strings.Contains(metrics, "coffre_configuration_last_reload_successful 0") || !strings.Contains(metrics, "coffre_configured_stores 1") {
@@ -464,12 +464,12 @@ func TestServeThroughItsWholeLife(t *testing.T) {
 	}
 	next := startServe(t, dir, "--logging-format", "json")
 	if status, text := mount(); status != 0 {
-		t.Fatal(text)
+		t.Fatalf(`got %v, where status != 0 must not be so`, text)
 	}
 	// Asked to stop, it stops with 0 and takes its socket with it.
 	_ = next.Process.Signal(syscall.SIGTERM)
 	if err := next.Wait(); err != nil {
-		t.Error(err, next.text())
+		t.Errorf(`got %v %v, where err != nil must not be so`, err, next.text())
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Error("the socket file stays after SIGTERM")
@@ -498,7 +498,7 @@ func TestVerbosity5ShowsEachStepOfAMountAndNoValue(t *testing.T) {
 		dir := t.TempDir()
 		p := startServe(t, dir, "-v=5", "--logging-format", format)
 		if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
-			t.Fatal(errs)
+			t.Fatalf(`got %v, where status != 0 must not be so`, errs)
 		}
 		p.until(t, "mount: done")
 		for _, step := range []string{"mount: turn", "mount: plan", "mount: answer", "mount: answers", "mount: files", "mount: done"} {
@@ -513,7 +513,7 @@ func TestVerbosity5ShowsEachStepOfAMountAndNoValue(t *testing.T) {
 	dir := t.TempDir()
 	quiet := startServe(t, dir)
 	if status, _, errs := coffre(t, "render", "--socket", filepath.Join(dir, "coffre.sock"), "-f", manifest, "--out", t.TempDir()); status != 0 {
-		t.Fatal(errs)
+		t.Fatalf(`got %v, where status != 0 must not be so`, errs)
 	}
 	quiet.until(t, "audit: delivered")
 	if strings.Contains(quiet.text(), "mount: ") {
@@ -556,7 +556,7 @@ func TestAFirstStartWithoutAStoreThatLoadsIsNotReadyAndSaysWhy(t *testing.T) {
 				t.Errorf("the log does not say so, or speaks of what was in force at a first start:\n%s", log)
 			}
 			if err := os.WriteFile(stores, []byte("stores:\n"+good), 0o600); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			p.until(t, `"store configuration loaded"`)
 			if code, text := get(t, url+"/readyz"); code != 200 {
@@ -573,7 +573,7 @@ func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
 	dir := t.TempDir()
 	status := run(ctx, []string{"serve", "--providers-dir", dir, "--metrics-addr", "256.0.0.1:1"}, stdio{nil, io.Discard, &errs})
 	if status != 1 || !strings.Contains(errs.String(), "metrics") {
-		t.Error(status, errs.String())
+		t.Errorf("got %v %v, which is not what this test promises", status, errs.String())
 	}
 	if left, _ := filepath.Glob(dir + "/*"); len(left) != 0 {
 		t.Error("sockets are left behind:", left)
@@ -588,7 +588,7 @@ func TestPodsStartFromTheKeptCacheWhileTheStoreIsGone(t *testing.T) {
 	manifest := write(t, "m.yaml", "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata: {name: mysql, namespace: shop}\nspec:\n  provider: coffre\n  parameters:\n    store: docs\n    objects: \"[{name: prod/mysql, key: password, file: database-password}]\"\n")
 	kept, err := os.MkdirTemp("/dev/shm", "coffre-test-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer os.RemoveAll(kept)
 	dir := t.TempDir()
@@ -598,21 +598,21 @@ func TestPodsStartFromTheKeptCacheWhileTheStoreIsGone(t *testing.T) {
 		return status, text + errs
 	}
 	if status, text := mount(); status != 0 {
-		t.Fatal(text)
+		t.Fatalf(`got %v, where status != 0 must not be so`, text)
 	}
 	_ = p.Process.Signal(syscall.SIGTERM)
 	if err := p.Wait(); err != nil {
-		t.Fatal(err, p.text())
+		t.Fatalf(`got %v %v, where err != nil must not be so`, err, p.text())
 	}
 	if err := os.Remove(document); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	time.Sleep(1100 * time.Millisecond) // older than its refresh
 	next := startServe(t, dir, "--stores", stores, "--cache-persist", kept)
 	next.until(t, `"cache restored" .* entries=1`)
 	status, text := mount()
 	if status != 0 {
-		t.Error(text)
+		t.Errorf(`got %v, where status != 0 must not be so`, text)
 	}
 	next.until(t, `audit: delivered.*"result":"stale"`)
 }

@@ -59,6 +59,7 @@ func renderCommand(std stdio) *cobra.Command {
 			return o.run(c.Context(), std)
 		},
 	}
+
 	fs := c.Flags()
 	fs.StringArrayVarP(&o.files, "filename", "f", nil, "a file or folder, as an argument is")
 	fs.StringVar(&o.out, "out", "", "folder to write the volume to; several volumes get a folder each below it")
@@ -69,6 +70,7 @@ func renderCommand(std stdio) *cobra.Command {
 	fs.StringArrayVar(&o.secrets, "secret", nil, "KEY=FILE of the nodePublishSecretRef Secret")
 	fs.StringArrayVar(&o.tokens, "token", nil, "AUDIENCE=FILE of a projected service account token")
 	fs.BoolVar(&o.reveal, "reveal", false, "print the files' contents too")
+
 	return c
 }
 
@@ -105,9 +107,11 @@ func (o renderOptions) run(ctx context.Context, std stdio) error {
 			return fmt.Errorf("%s: %w", v.title, err)
 		}
 	}
+
 	if failed {
 		return errReported
 	}
+
 	return nil
 }
 
@@ -123,6 +127,7 @@ func unread(set manifest.Set) error {
 		}
 		return err
 	}
+
 	return nil
 }
 
@@ -161,6 +166,7 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 			mounts = append(mounts, manifest.Mount{Place: c.Place, Namespace: c.Namespace, ServiceAccount: o.serviceAccount, Volume: c.Name, Class: c.Name})
 		}
 	}
+
 	var volumes []volume
 	for _, m := range mounts {
 		if o.class != "" && m.Class != o.class {
@@ -186,14 +192,17 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 				return nil, fmt.Errorf("%s:%d: nodePublishSecretRef %s/%s is in none of the files; add the Secret, or give its keys with --secret", m.File, m.Line, cmp.Or(m.Namespace, "default"), m.SecretRef)
 			}
 		}
+
 		if v.request, err = mountRequest(class, m, data, tokens); err != nil {
 			return nil, err
 		}
 		volumes = append(volumes, v)
 	}
+
 	if volumes == nil {
 		return nil, errors.New("no SecretProviderClass to render in these files")
 	}
+
 	return volumes, nil
 }
 
@@ -260,6 +269,7 @@ func keyFiles(pairs []string) (map[string]string, error) {
 		}
 		out[key] = string(text)
 	}
+
 	return out, nil
 }
 
@@ -275,6 +285,7 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 			return client.Mount(ctx, req)
 		}, nil
 	}
+
 	process := thisProcess()
 	process.Kubernetes.Known = map[string]map[string]string{}
 	for _, a := range set.ServiceAccounts {
@@ -319,11 +330,13 @@ func (o renderOptions) configure(stores *store.Set, set manifest.Set) error {
 			return fmt.Errorf("%s: holds no stores: a mapping stores, as in the chart's values", o.stores)
 		}
 	}
+
 	all, policies := map[string]yaml.Node{}, map[string]yaml.Node{}
 	for _, s := range from {
 		entries(all, s.Node)
 		entries(policies, s.Dialects)
 	}
+
 	text, err := yaml.Marshal(map[string]any{"stores": all, "dialects": policies})
 	if err == nil {
 		err = stores.Load(string(text))
@@ -331,6 +344,7 @@ func (o renderOptions) configure(stores *store.Set, set manifest.Set) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", cmp.Or(o.stores, "stores"), err)
 	}
+
 	return nil
 }
 
@@ -360,6 +374,7 @@ func (v volume) render(ctx context.Context, mount mounter, dir string, out io.Wr
 	}
 	fmt.Fprintf(out, "%s → %s\n", v.title, dir)
 	printTree(out, r, reveal)
+
 	return nil
 }
 
@@ -380,5 +395,6 @@ func ours(dir string) error {
 			return &ioError{fmt.Errorf("--out %s: holds %s, which render did not make; name a folder that is new or empty", dir, e.Name())}
 		}
 	}
+
 	return nil
 }

@@ -25,7 +25,7 @@ func TestTheChartsSchemaKnowsEveryKindAndItsFields(t *testing.T) {
 	s := catalog.Kinds.Schema()
 	s["description"] = "Made from the kinds of store by make manifests. Coffre checks the values when it reads the file."
 	if err := e.Encode(s); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	schema.WriteString("    \"dialects\": ")
 	d := catalog.DialectSchema()
@@ -35,7 +35,7 @@ func TestTheChartsSchemaKnowsEveryKindAndItsFields(t *testing.T) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	head, rest, ok := strings.Cut(string(text), start)
 	is, tail, ok2 := strings.Cut(rest, end)
@@ -50,6 +50,6 @@ func TestTheChartsSchemaKnowsEveryKindAndItsFields(t *testing.T) {
 		t.Fatalf("%s is out of date: run make manifests", file)
 	}
 	if err := os.WriteFile(file, []byte(head+start+want+end+tail), 0o644); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 }

@@ -54,9 +54,11 @@ func serveCommand(std stdio) *cobra.Command {
 			if err := o.check(std); err != nil {
 				return err
 			}
+			takeLibraries()
 			return o.run(c.Context())
 		},
 	}
+
 	fs := c.Flags()
 	for _, cloud := range o.clouds {
 		cloud.Flags(fs)
@@ -80,6 +82,7 @@ func serveCommand(std stdio) *cobra.Command {
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	apart(c, "Logging flags (klog's)", logging)
+
 	return c
 }
 
@@ -134,6 +137,7 @@ func thisProcess() cloud.Process {
 func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
 	p := thisProcess()
 	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
+	p.Unconfigured = o.stores == ""
 	return cloud.New(p, o.clouds)
 }
 
@@ -143,6 +147,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		// costs more than a second look of the collector.
 		debug.SetGCPercent(50)
 	}
+
 	metrics := provider.NewMetrics(version)
 	wiring := o.wire(metrics)
 	defer wiring.Close()
@@ -153,6 +158,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			return fmt.Errorf("--stores: %w", err)
 		}
 	}
+
 	secrets, err := o.cache(stores, metrics)
 	if err != nil {
 		return err
@@ -182,6 +188,7 @@ func (o serveOptions) run(ctx context.Context) error {
 			}
 		}
 	}
+
 	turns := provider.NewTurns()
 	for _, name := range names {
 		socket, err := provider.Listen(o.providersDir, name)
@@ -200,6 +207,7 @@ func (o serveOptions) run(ctx context.Context) error {
 	unlink()
 	stop(servers, services, o.shutdownTimeout)
 	klog.Flush()
+
 	return err
 }
 
@@ -233,21 +241,24 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 	}
 	metricsMux := http.NewServeMux()
 	metricsMux.Handle("GET /metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
-	for addr, handler := range map[string]http.Handler{"metrics " + o.metricsAddr: metricsMux, "health " + o.healthAddr: health.Handler(), "pprof " + o.pprofAddr: profiles()} {
-		what, addr, _ := strings.Cut(addr, " ")
-		if addr == "" {
+	for _, p := range []struct {
+		what, addr string
+		handler    http.Handler
+	}{{"metrics", o.metricsAddr, metricsMux}, {"health", o.healthAddr, health.Handler()}, {"pprof", o.pprofAddr, profiles()}} {
+		if p.addr == "" {
 			continue
 		}
 		// Listening here makes an address that is taken a failure to start.
-		l, err := net.Listen("tcp", addr)
+		l, err := net.Listen("tcp", p.addr)
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w", p.what, err)
 		}
-		klog.InfoS("serving", "what", what, "address", l.Addr().String())
-		h := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		klog.InfoS("serving", "what", p.what, "address", l.Addr().String())
+		h := &http.Server{Handler: p.handler, ReadHeaderTimeout: 5 * time.Second}
 		defer h.Close()
 		go func() { failed <- h.Serve(l) }()
 	}
+
 	health.SetReady(true)
 	klog.InfoS("serving", "what", "driver", "sockets", paths, "version", version)
 
@@ -258,6 +269,7 @@ func (o serveOptions) serveAll(ctx context.Context, sockets []*provider.Socket, 
 		klog.InfoS("stopping", "mountsUnderWayMayTake", o.shutdownTimeout.String())
 	}
 	health.SetReady(false)
+
 	return err
 }
 
@@ -275,6 +287,7 @@ func stop(servers []*grpc.Server, services []*provider.Service, patience time.Du
 		all.Wait()
 		close(graceful)
 	}()
+
 	deadline := time.After(patience)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -288,6 +301,7 @@ func stop(servers []*grpc.Server, services []*provider.Service, patience time.Du
 			waiting = slices.ContainsFunc(services, func(s *provider.Service) bool { return s.UnderWay() > 0 })
 		}
 	}
+
 	for _, g := range servers {
 		g.Stop()
 	}
@@ -361,10 +375,13 @@ func dialectNames(list string, known map[string]provider.Dialect) ([]string, err
 			}
 			return nil, fmt.Errorf("--dialects: %q is no dialect; %s", name, hint)
 		}
+
 		names = append(names, name)
 	}
+
 	if names == nil {
 		return nil, errors.New("--dialects names none")
 	}
+
 	return names, nil
 }

@@ -28,6 +28,7 @@ func printTree(out io.Writer, r *pb.MountResponse, reveal bool) {
 		n.file = f
 		width = max(width, 4*len(elements)+utf8.RuneCountInString(elements[len(elements)-1]))
 	}
+
 	root.print(out, "", width, versions, reveal)
 }
 
@@ -58,6 +59,7 @@ func (n *node) print(out io.Writer, indent string, width int, versions map[strin
 			c.print(out, indent+below, width, versions, reveal)
 			continue
 		}
+
 		pad := strings.Repeat(" ", max(width-utf8.RuneCountInString(indent+branch+c.name), 0))
 		fmt.Fprintf(out, "%s%s%s%s  %6d B  %04o", indent, branch, c.name, pad, len(c.file.GetContents()), c.file.GetMode())
 		if v := versions[c.file.GetPath()]; v != "" {

@@ -183,5 +183,6 @@ func (b *Budget) charge(used *int, n, limit int, what string) error {
 		return b.failed
 	}
 	b.turn = turn
+
 	return nil
 }

@@ -103,21 +103,21 @@ func TestARegularExpressionIsMeasuredBeforeItIsCompiled(t *testing.T) {
 func TestAReplacementStopsAtItsLimit(t *testing.T) {
 	empty, err := mount(t).Compile("")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := empty.Replace(mount(t), strings.Repeat("a", 4096), strings.Repeat("b", 1024), 4096); !errors.Is(err, ErrTooLong) {
 		t.Errorf("got %v, want ErrTooLong", err)
 	}
 	all, err := mount(t).Compile("^(.*)$")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := all.Replace(mount(t), strings.Repeat("a", 1<<20), strings.Repeat("$1", 512), 4096); err == nil {
 		t.Error("a match of a megabyte, five hundred times, is made")
 	}
 	words, err := mount(t).Compile(`^DB_(.*)$`)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if got, err := words.Replace(mount(t), "DB_USER", "db/$1", 4096); err != nil || got != "db/USER" {
 		t.Errorf("got %q, %v; want db/USER", got, err)

@@ -51,6 +51,7 @@ func (b *Budget) Compile(text string) (*Pattern, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &Pattern{re, size}, nil
 }
 
@@ -90,10 +91,12 @@ func (p *Pattern) Replace(b *Budget, text, with string, limit int) (string, erro
 			return "", ErrTooLong
 		}
 	}
+
 	out = append(out, text[end:]...)
 	if len(out) > limit {
 		return "", ErrTooLong
 	}
+
 	return string(out), b.Bytes(2 * len(out))
 }
 
@@ -125,5 +128,6 @@ func weigh(re *syntax.Regexp) (size, runes int) {
 	default:
 		return 1, len(re.Rune)
 	}
+
 	return size, runes
 }

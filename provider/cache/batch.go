@@ -38,6 +38,7 @@ type batch struct {
 	// namespaces are whose mounts wait for it: several, where the store is read
 	// as the provider.
 	namespaces []string
+	patience   time.Duration // the shortest refresh time of those who wait
 	began      time.Time
 }
 
@@ -63,11 +64,11 @@ const (
 const verbose = 4
 
 // enqueue adds a read to the batch that is open for its store and identity, or
-// opens one. The caller locks.
-func (c *Cache) enqueue(k key, from *reader) *call {
+// opens one; patience is how long it may be kept from a store that is back. The caller locks.
+func (c *Cache) enqueue(k key, from *reader, patience time.Duration) *call {
 	b := c.open[k.batchKey]
 	if b == nil {
-		b = &batch{cache: c, from: from, shift: jitter()}
+		b = &batch{cache: c, from: from, shift: jitter(), patience: longestWait}
 		c.open[k.batchKey] = b
 		c.background.Go(func() { b.gatherThenRun() })
 	}
@@ -76,15 +77,18 @@ func (c *Cache) enqueue(k key, from *reader) *call {
 	c.calls[k] = running
 	b.from = from // the newest tokens
 	b.keys, b.calls = append(b.keys, k), append(b.calls, running)
-	b.wants(from.id.Namespace)
+	b.wants(from.id.Namespace, patience)
 	if len(b.keys) >= maxBatch {
 		delete(c.open, k.batchKey)
 	}
+
 	return running
 }
 
-// wants notes that a namespace waits for the batch. The cache locks.
-func (b *batch) wants(namespace string) {
+// wants notes that a namespace waits for the batch, and how fresh it must have
+// it. The cache locks.
+func (b *batch) wants(namespace string, patience time.Duration) {
+	b.patience = min(b.patience, patience)
 	for _, n := range b.namespaces {
 		if n == namespace {
 			return
@@ -158,12 +162,14 @@ func (b *batch) turn() (leave func(), _ *store.Error) {
 		}
 		return nil, &store.Error{Reason: store.Throttled, Text: text, Cause: errNotAsked}
 	}
+
 	if limit := c.pacer(from); limit != nil {
 		if limit.Wait(queue) != nil {
 			place.Leave()
 			return nil, &store.Error{Reason: store.Throttled, Text: fmt.Sprintf("no turn within %s: its rateLimit of %d a second is used up", longestQueue, from.Config.RateLimit), Cause: errNotAsked}
 		}
 	}
+
 	if waited := time.Since(began); waited > 10*time.Millisecond {
 		klog.V(verbose).InfoS("store read waited for its turn", "store", from.Config.Name, "namespace", from.id.Namespace, "waited", waited.String())
 	}
@@ -182,8 +188,10 @@ func (b *batch) read() {
 			b.end(i, reading{found: found}, err)
 			continue
 		}
+
 		refs, of = append(refs, k.ref), append(of, i)
 	}
+
 	if refs == nil {
 		return
 	}
@@ -196,6 +204,7 @@ func (b *batch) read() {
 		}
 		return
 	}
+
 	for n, i := range of {
 		if e := failed[n]; e != nil {
 			b.end(i, reading{}, e)
@@ -260,6 +269,7 @@ func (b *batch) keep(k key, r reading) (record func() error) {
 		}
 		e.used, e.refresh, e.shift = old.used, old.refresh, 0
 	}
+
 	c.issue(e, old, b.from)
 	c.entries.put(e)
 	if c.entries.items[k] == e {
@@ -291,6 +301,7 @@ func (b *batch) failed(k key, err error) (record func() error) {
 
 	c.refused.set(k.text(), began)
 	c.entries.remove(k)
+
 	return c.opts.Journal.remove(k, began)
 }
 
@@ -330,7 +341,7 @@ func (b *batch) settle(now time.Time) {
 			breaker.release()
 			continue
 		}
-		opened, mended := breaker.record(now, down, b.from.Config.Refresh)
+		opened, mended := breaker.record(now, down)
 		switch {
 		case opened:
 			klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace, "error", down.Error())
@@ -338,6 +349,7 @@ func (b *batch) settle(now time.Time) {
 			klog.InfoS("store answers again", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace)
 		}
 	}
+
 	if asked {
 		b.cache.opts.Metrics.Available(endpoint, !unavailable)
 	}

@@ -113,10 +113,12 @@ func New(stores Stores, opts Options) *Cache {
 		limits: map[string]*rate.Limiter{}, breakers: map[breakerKey]*breaker{},
 		forced: newTimes(), mounted: newTimes(), refused: newTimes(),
 	}
+
 	c.entries.gone = c.goneFrom
 	if opts.Journal != nil {
 		opts.Journal.rewrite = func() error { return c.rewrite(false) }
 	}
+
 	return c
 }
 
@@ -150,28 +152,43 @@ func (c *Cache) Get(ctx context.Context, id auth.Identity, queries []plan.Query)
 		}
 		answers[i], errs[i] = r.answer(q, wants[i])
 	}
+
 	var failed Errors
 	for _, err := range errs {
 		if err != nil {
 			failed = append(failed, err)
 		}
 	}
+
 	if failed != nil {
 		return nil, dedupe(failed)
 	}
 
 	c.answered(r, queries)
+
 	return answers, nil
 }
 
 // answered remembers when the volumes of the queries were answered.
 func (c *Cache) answered(r *round, queries []plan.Query) {
+	var records []func() error
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	now := c.opts.Now()
 	for i, q := range queries {
-		if q.Volume != "" && (i == 0 || queries[i-1].Volume != q.Volume) {
-			c.mounted.set(r.volume(q), c.opts.Now())
+		if q.Volume == "" || i > 0 && queries[i-1].Volume == q.Volume {
+			continue
 		}
+		name := hashed(r.volume(q))
+		c.mounted.put(name, now)
+		if record := c.opts.Journal.moment(recordMounted, name, now); record != nil {
+			records = append(records, record)
+		}
+	}
+
+	c.mu.Unlock()
+
+	for _, record := range records {
+		noted(record())
 	}
 }
 
@@ -203,6 +220,8 @@ type want struct {
 	refresh time.Duration
 	forced  time.Time // what was read before this is too old, whatever it is
 	since   time.Time // the same, but for what was issued for a time
+	// patience is how long it may be kept from a store that is back.
+	patience time.Duration
 
 	reading
 	origin plan.Origin
@@ -228,6 +247,7 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			searches = append(searches, w)
 		}
 	}
+
 	if searches == nil {
 		return wants, errs
 	}
@@ -278,9 +298,13 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 			c.background.Go(func() { noted(record()) })
 		}
 	}
+
 	// A pinned version never changes, whoever asks again; and a refresh time
 	// that the platform chose for a dialect holds for its republishes too.
 	follows := q.Volume != "" && w.refresh != store.Never && !from.Config.Paced
+	if w.patience = w.refresh; follows {
+		w.patience = followed
+	}
 	if follows {
 		if last, ok := c.mounted.get(r.volume(q)); ok && last.After(w.since) {
 			w.since = last.Add(1) // read after it
@@ -289,6 +313,10 @@ func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filt
 
 	return w
 }
+
+// followed is the patience of a volume that wants every republish to show what
+// the store holds now.
+const followed = 5 * time.Second
 
 // volume names a mount of this round.
 func (r *round) volume(q plan.Query) string { return r.id.Pod.UID + "\x00" + q.Volume }
@@ -336,6 +364,7 @@ func identityKey(c store.Config, s store.Store, id auth.Identity) string {
 	if p, ok := s.(store.PodScoped); ok && p.PodScoped() {
 		pod = id.Pod.UID
 	}
+
 	return id.Namespace + "\x00" + id.ServiceAccount + "\x00" + pod + "\x00" + principal
 }
 
@@ -352,6 +381,7 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 			r.count(from, "error")
 			return a, r.queryError(q, from, w.err)
 		}
+
 		r.count(from, results[w.origin])
 		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.secret, Origin: w.origin})
 	}
@@ -359,6 +389,7 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 	if len(wants) == 0 && !q.Optional {
 		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
 	}
+
 	return a, nil
 }
 

@@ -135,7 +135,7 @@ func ask(names ...string) []plan.Query {
 func values(t *testing.T, answers []plan.Answer, err error) string {
 	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	var out []string
 	for _, a := range answers {
@@ -160,16 +160,16 @@ func TestFreshValueIsUsedAndAnOldOneIsReadAgain(t *testing.T) {
 	c, clock := newCache(w)
 	get := func() string { a, err := c.Get(t.Context(), api, ask("a")); return values(t, a, err) }
 	if got := get(); got != "1api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
 	w.values["a"] = "9"
 	clock.now = clock.now.Add(time.Minute - 1)
 	if got := get(); got != "1api:hit" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:hit")
 	}
 	clock.now = clock.now.Add(1)
 	if got := get(); got != "9api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "9api:fetched")
 	}
 	if w.calls() != 2 {
 		t.Errorf("%d reads", w.calls())
@@ -183,12 +183,12 @@ func TestAnObjectsRefreshGoesOverTheStores(t *testing.T) {
 	q[0].Refresh, q[1].Refresh = time.Second, store.Never
 	for range 3 {
 		if _, err := c.Get(t.Context(), api, q); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		clock.now = clock.now.Add(time.Hour)
 	}
 	if got := fmt.Sprint(w.fetches); got != "[[a b] [a] [a]]" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "[[a b] [a] [a]]")
 	}
 }
 
@@ -202,7 +202,7 @@ func TestNewForceRefreshTextReadsOnce(t *testing.T) {
 		}
 		clock.now = clock.now.Add(time.Second)
 		if _, err := c.Get(t.Context(), api, q); err != nil {
-			t.Fatal(i, err)
+			t.Fatalf(`got %v %v, where err != nil must not be so`, i, err)
 		}
 	}
 	if w.calls() != 3 {
@@ -243,7 +243,7 @@ func TestAStoreReadAsTheProviderIsReadOnceForAll(t *testing.T) {
 	c, _ := newCache(w)
 	for _, sa := range []string{"api", "web"} {
 		if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: sa}, ask("a")); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	if w.calls() != 1 {
@@ -257,7 +257,7 @@ func TestAnEditedStoreSharesNothingWithTheOldOne(t *testing.T) {
 	for _, digest := range []string{"before", "after"} {
 		w.config.Digest = digest
 		if _, err := c.Get(t.Context(), api, ask("a")); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	if w.calls() != 2 {
@@ -270,10 +270,10 @@ func TestWhatOneMountMissesIsOneBatch(t *testing.T) {
 	c, _ := newCache(w)
 	a, err := c.Get(t.Context(), api, ask("a", "b", "a", "c"))
 	if got := values(t, a, err); got != "1api:fetched 2api:fetched 1api:fetched 3api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:fetched 2api:fetched 1api:fetched 3api:fetched")
 	}
 	if got := fmt.Sprint(w.fetches); got != "[[a b c]]" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "[[a b c]]")
 	}
 	if w.opens.Load() != 1 {
 		t.Errorf("the store was opened %d times", w.opens.Load())
@@ -290,7 +290,7 @@ func TestConcurrentMissesAreOneRead(t *testing.T) {
 			all.Go(func() {
 				a, err := c.Get(t.Context(), api, ask("a", "b"))
 				if got := values(t, a, err); got != "1api:fetched 2api:fetched" {
-					t.Error(got)
+					t.Errorf("got %v, want %v", got, "1api:fetched 2api:fetched")
 				}
 			})
 		}
@@ -319,7 +319,7 @@ func TestACancelledMountLeavesTheReadToTheOthers(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			a, err := c.Get(t.Context(), api, ask("a"))
 			if got := values(t, a, err); got != "1api:fetched" {
-				t.Error(got)
+				t.Errorf("got %v, want %v", got, "1api:fetched")
 			}
 		})
 		all.Wait()
@@ -355,7 +355,7 @@ func TestEveryFailingObjectIsReportedAndNothingIsReturned(t *testing.T) {
 		t.Errorf("got %v, %v; want %s", a, err, want)
 	}
 	if store.ReasonOf(err) != store.Denied {
-		t.Error(store.ReasonOf(err))
+		t.Errorf("got %v, want %v", store.ReasonOf(err), store.Denied)
 	}
 }
 
@@ -365,12 +365,12 @@ func TestAStoresOwnFailureIsSaidOnce(t *testing.T) {
 	c, _ := newCache(w)
 	_, err := c.Get(t.Context(), api, ask("a", "b", "c"))
 	if err == nil || err.Error() != "toy: no key was given" {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || err.Error() != "toy: no key was given" must not be so`, err)
 	}
 	q := ask("a")
 	q[0].Store.Name = "nope"
 	if _, err = c.Get(t.Context(), api, q); err == nil || err.Error() != "nope: may not" || store.ReasonOf(err) != store.Denied {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -381,11 +381,11 @@ func TestMissingOptionalSecretIsLeftOutButADeniedOneIsNot(t *testing.T) {
 	q := ask("a", "x", "b")
 	q[1].Optional, q[2].Optional = true, true
 	if _, err := c.Get(t.Context(), api, q); err == nil || err.Error() != "toy: b: access denied" {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || err.Error() != "toy: b: access denied" must not be so`, err)
 	}
 	a, err := c.Get(t.Context(), api, q[:2])
 	if got := values(t, a, err); got != "1api:hit" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:hit")
 	}
 }
 
@@ -393,13 +393,13 @@ func TestDeniedSecretIsForgotten(t *testing.T) {
 	w := newWorld()
 	c, clock := newCache(w)
 	if _, err := c.Get(t.Context(), api, ask("a")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for _, reason := range []store.Reason{store.Denied, store.NotFound} {
 		w.errs["a"] = store.Errorf(reason, "gone")
 		clock.now = clock.now.Add(time.Hour)
 		if _, err := c.Get(t.Context(), api, ask("a")); store.ReasonOf(err) != reason {
-			t.Error(err)
+			t.Errorf(`got %v, where store.ReasonOf(err) != reason must not be so`, err)
 		}
 		if len(c.entries.items) != 0 || c.entries.bytes != 0 {
 			t.Error("the value is kept")
@@ -414,15 +414,15 @@ func TestFindIsListedAndThenReadTogether(t *testing.T) {
 	for _, want := range []string{"1api:fetched 2api:fetched 3api:fetched", "1api:hit 2api:hit 3api:hit"} {
 		a, err := c.Get(t.Context(), api, q)
 		if got := values(t, a, err); got != want {
-			t.Error(got)
+			t.Errorf("got %v, want %v", got, want)
 		}
 	}
 	if got := fmt.Sprint(w.fetches); got != "[[list ] [a b c]]" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "[[list ] [a b c]]")
 	}
 	q[0].Find = &store.Filter{Prefix: "zzz"}
 	if _, err := c.Get(t.Context(), api, q); err == nil || !strings.Contains(err.Error(), "toy: objects[0]: find matches no secret that service account shop/api may see") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -433,11 +433,11 @@ func TestPrefixStandsBeforeEveryNameThatTheStoreSees(t *testing.T) {
 	c, _ := newCache(w)
 	a, err := c.Get(t.Context(), api, ask("a"))
 	if got := values(t, a, err); got != "7api:fetched" || a[0].Found[0].Ref.Name != "a" {
-		t.Error(got)
+		t.Errorf(`got %v, where got != "7api:fetched" || a[0].Found[0].Ref.Name != "a" must not be so`, got)
 	}
 	_, err = c.Get(t.Context(), api, ask("b"))
 	if err == nil || err.Error() != "toy: b: not found" {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || err.Error() != "toy: b: not found" must not be so`, err)
 	}
 }
 
@@ -447,12 +447,12 @@ func TestAPanickingStoreFailsItsMountOnly(t *testing.T) {
 	c, _ := newCache(w)
 	_, err := c.Get(t.Context(), api, ask("a"))
 	if err == nil || strings.Contains(err.Error(), "disco") {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || strings.Contains(err.Error(), "disco") must not be so`, err)
 	}
 	w.panics = false
 	a, err := c.Get(t.Context(), api, ask("a"))
 	if got := values(t, a, err); got != "1api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
 }
 
@@ -463,7 +463,7 @@ func TestCacheStaysWithinItsBounds(t *testing.T) {
 		name := fmt.Sprintf("s%d", i)
 		w.values[name] = strings.Repeat("x", i*10)
 		if _, err := c.Get(t.Context(), api, ask(name)); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if n, b := len(c.entries.items), c.entries.bytes; n > 50 || b > 40_000 {
 			t.Fatalf("%d entries, %d bytes", n, b)
@@ -495,7 +495,7 @@ func TestCacheStaysWithinItsBounds(t *testing.T) {
 func TestErrorsUnwrapToTheirReasons(t *testing.T) {
 	err := error(Errors{&plan.QueryError{Err: store.Errorf(store.NotFound, "x")}})
 	if e := new(store.Error); !errors.As(err, &e) || e.Reason != store.NotFound {
-		t.Error(err)
+		t.Errorf(`got %v, where !errors.As(err, &e) || e.Reason != store.NotFound must not be so`, err)
 	}
 }
 
@@ -535,7 +535,7 @@ func TestAPinnedVersionIsReadOnceHoweverOftenItIsRepublished(t *testing.T) {
 	q[0].Volume, q[0].Refresh = "mysql", store.Never
 	for range 3 {
 		if _, err := c.Get(t.Context(), api, q); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	if w.calls() != 1 {
@@ -563,7 +563,7 @@ func TestAValueReadAfterAMountBeganIsFreshForIt(t *testing.T) {
 		all.Go(func() {
 			a, err := c.Get(t.Context(), api, []plan.Query{{Store: store.Selector{Name: "slow"}, Ref: store.Ref{Name: "a"}}})
 			if got := values(t, a, err); got != "1api:hit" {
-				t.Error(got)
+				t.Errorf("got %v, want %v", got, "1api:hit")
 			}
 		})
 		all.Go(func() {

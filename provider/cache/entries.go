@@ -186,6 +186,7 @@ func (es *entries) least() *entry {
 			most = s
 		}
 	}
+
 	if most == nil {
 		return nil
 	}
@@ -200,6 +201,7 @@ func (es *entries) least() *entry {
 		}
 		at = at.Prev()
 	}
+
 	return most.order.Back().Value.(*entry)
 }
 

@@ -60,6 +60,7 @@ func (c *Cache) pacer(r *reader) *rate.Limiter {
 		l = rate.NewLimiter(rate.Limit(n), n)
 		c.limits[r.account()] = l
 	}
+
 	return l
 }
 
@@ -87,10 +88,11 @@ func (c *Cache) admit(b *batch) *store.Error {
 	endpoint := b.from.Endpoint()
 	var refused *store.Error
 	for _, namespace := range b.namespaces {
-		if refused = c.breaker(endpoint, namespace).admit(c.opts.Now()); refused == nil {
+		if refused = c.breaker(endpoint, namespace).admit(c.opts.Now(), b.patience); refused == nil {
 			return nil
 		}
 	}
+
 	refused.Cause = errNotAsked
 	return refused
 }
@@ -106,12 +108,15 @@ func (c *Cache) forgetIdle(now time.Time) (unknown []string) {
 			dropped = append(dropped, at.endpoint)
 			continue
 		}
+
 		left[at.endpoint] = true
 	}
+
 	for _, endpoint := range dropped {
 		if !left[endpoint] {
 			unknown = append(unknown, endpoint)
 		}
 	}
+
 	return unknown
 }

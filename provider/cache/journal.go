@@ -67,7 +67,9 @@ const keptShare = 3
 const (
 	recordPut    = "put"
 	recordRemove = "remove"
-	recordForced = "forced"
+	// When a forced text was first seen, and when a volume was last answered.
+	recordForced  = "forced"
+	recordMounted = "mounted"
 )
 
 // record is what a record says, beside the value that follows it in the file.
@@ -85,7 +87,7 @@ type record struct {
 	Found           []store.Ref  `json:",omitempty"`
 	At, Used        time.Time    `json:",omitzero"` // when the request began
 	Refresh         time.Duration
-	Name            []byte `json:",omitempty"` // of a forced text, hashed
+	Name            []byte `json:",omitempty"` // of a forced text or a volume, hashed
 }
 
 // OpenJournal prepares a folder. It refuses one that is not memory.
@@ -132,6 +134,7 @@ func journalKey(path string) ([]byte, error) {
 	if err := os.WriteFile(fresh, key, 0o600); err != nil {
 		return nil, err
 	}
+
 	return key, os.Rename(fresh, path)
 }
 
@@ -164,11 +167,12 @@ func (j *Journal) remove(k key, at time.Time) func() error {
 	return func() error { return j.append(rec, nil) }
 }
 
-func (j *Journal) force(name [16]byte, at time.Time) func() error {
+// moment is how the time of a name is written down.
+func (j *Journal) moment(kind string, name [16]byte, at time.Time) func() error {
 	if j == nil {
 		return nil
 	}
-	rec := record{Kind: recordForced, Name: name[:], At: at.Round(0)}
+	rec := record{Kind: kind, Name: name[:], At: at.Round(0)}
 	return func() error { return j.append(rec, nil) }
 }
 
@@ -199,6 +203,7 @@ func (j *Journal) add(rec record, value []byte) (grown bool, err error) {
 		_ = j.out.Truncate(j.bytes - n)
 		j.bytes -= n
 	}
+
 	return j.bytes > 2*j.live+slack, err
 }
 
@@ -222,6 +227,7 @@ func (j *Journal) write(w io.Writer, rec record, value []byte) (int64, error) {
 	binary.BigEndian.PutUint32(sealed, uint32(len(sealed)-4))
 
 	n, err := w.Write(sealed)
+
 	return int64(n), err
 }
 
@@ -285,6 +291,7 @@ func (c *Cache) Restore() (int, error) {
 			c.entries.remove(k)
 		}
 	}
+
 	n := len(c.entries.items)
 	c.mu.Unlock()
 
@@ -292,6 +299,7 @@ func (c *Cache) Restore() (int, error) {
 	if writeErr := c.rewrite(true); err == nil {
 		err = writeErr
 	}
+
 	return n, err
 }
 
@@ -302,8 +310,10 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 	if rec.At.After(now) {
 		return // a clock that went back would make it fresh for ever
 	}
-	if rec.Kind == recordForced && len(rec.Name) == 16 {
-		c.forced.put([16]byte(rec.Name), rec.At)
+	if times := map[string]*times{recordForced: &c.forced, recordMounted: &c.mounted}[rec.Kind]; times != nil {
+		if len(rec.Name) == 16 {
+			times.put([16]byte(rec.Name), rec.At)
+		}
 		return
 	}
 
@@ -363,18 +373,18 @@ func (c *Cache) rewrite(force bool) error {
 func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 	c.mu.Lock()
 	keys := c.entries.lastUsed()
-	forced := make([]moment, 0, c.forced.order.Len())
-	for e := c.forced.order.Front(); e != nil; e = e.Next() {
-		forced = append(forced, e.Value.(moment))
-	}
+	moments := map[string][]moment{recordForced: c.forced.all(), recordMounted: c.mounted.all()}
 	c.mu.Unlock()
 
-	for _, m := range forced {
-		n, err := j.write(w, record{Kind: recordForced, Name: m.name[:], At: m.at.Round(0)}, nil)
-		if written += n; err != nil {
-			return written, err
+	for kind, all := range moments {
+		for _, m := range all {
+			n, err := j.write(w, record{Kind: kind, Name: m.name[:], At: m.at.Round(0)}, nil)
+			if written += n; err != nil {
+				return written, err
+			}
 		}
 	}
+
 	for _, k := range keys {
 		if written > c.opts.MaxBytes/keptShare {
 			break
@@ -394,6 +404,7 @@ func (c *Cache) writeAll(j *Journal, w io.Writer) (written int64, err error) {
 			return written, err
 		}
 	}
+
 	return written, nil
 }
 
@@ -408,5 +419,5 @@ func (c *Cache) firstForced(name string) (at time.Time, record func() error) {
 	}
 	now := c.opts.Now()
 	c.forced.set(name, now)
-	return now, c.opts.Journal.force(hashed(name), now)
+	return now, c.opts.Journal.moment(recordForced, hashed(name), now)
 }

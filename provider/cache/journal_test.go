@@ -32,16 +32,16 @@ func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T)
 	dir := t.TempDir()
 	c, err := restart(t, w, clock, dir)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	get(t, c, "a", "b")
 	w.whole = store.Errorf(store.Unavailable, "down")
 	clock.now = clock.now.Add(30 * time.Minute)
 	if c, err = restart(t, w, clock, dir); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if got := get(t, c, "a", "b"); got != "1api:stale 2api:stale" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:stale 2api:stale")
 	}
 	if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: "web"}, ask("a")); err == nil {
 		t.Error("a restored value crossed identities")
@@ -61,11 +61,11 @@ func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
 	clock.now = clock.now.Add(30 * time.Second)
 	c, _ = restart(t, w, clock, dir)
 	if got := get(t, c, "a"); got != "1api:hit" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:hit")
 	}
 	clock.now = clock.now.Add(31 * time.Second)
 	if got := get(t, c, "a"); got != "1api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
 	clock.now = clock.now.Add(-2 * time.Hour) // the clock went back over the restart
 	if c, _ = restart(t, w, clock, dir); len(c.entries.items) != 0 {
@@ -87,22 +87,22 @@ func TestTheKeptCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 	}
 	for _, name := range []string{"cache", "key"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
-			t.Error(name, info, err)
+			t.Errorf(`got %v %v %v, where err != nil || info.Mode().Perm() != 0o600 must not be so`, name, info, err)
 		}
 	}
 	for name, broken := range map[string][]byte{"changed": append(bytes.Clone(text[:len(text)-1]), text[len(text)-1]^1), "another length": append([]byte{0, 0, 0, 30}, text[4:]...)} {
 		if err := os.WriteFile(path, broken, 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if c, err := restart(t, w, clock, dir); err == nil || len(c.entries.items) != 0 || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if err := os.Remove(filepath.Join(dir, "key")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if _, err := restart(t, w, clock, dir); err == nil {
 		t.Error("opened under another key")
@@ -111,7 +111,7 @@ func TestTheKeptCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 
 func TestTheJournalIsMemoryOrItIsRefused(t *testing.T) {
 	if _, err := OpenJournal(t.TempDir()); err != nil && !strings.Contains(err.Error(), "is not on a tmpfs") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	} else if err == nil {
 		t.Log("the test's own folder is memory here")
 	}
@@ -120,11 +120,11 @@ func TestTheJournalIsMemoryOrItIsRefused(t *testing.T) {
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "coffre-test-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	defer os.RemoveAll(dir)
 	if _, err := OpenJournal(dir); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestAPinnedVersionIsNotReadAgain(t *testing.T) {
 	q[0].Ref.Version = "7"
 	for range 3 {
 		if _, err := c.Get(t.Context(), api, q); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		clock.now = clock.now.Add(time.Hour)
 	}

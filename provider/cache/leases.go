@@ -73,6 +73,7 @@ func (c *Cache) issue(e, old *entry, from *reader) {
 		e.lease.retired = append(e.lease.retired, old.secret.Lease)
 		old.secret.Lease = ""
 	}
+
 	if n := len(e.lease.retired); n > maxRetired {
 		e.lease.retired = e.lease.retired[n-maxRetired:]
 	}
@@ -90,6 +91,7 @@ func (c *Cache) goneFrom(e *entry) {
 			c.background.Go(func() { noted(record()) })
 		}
 	}
+
 	c.letGo(e)
 }
 
@@ -155,9 +157,10 @@ func (c *Cache) renew(ctx context.Context, k key, from *reader, id string) {
 		e.secret.Until = now // what is lost serves nobody any more
 		e.secret.Lease = ""
 	}
+
 	if e.leaseDue(now) && c.calls[k] == nil {
 		e.busy = true
-		c.enqueue(k, from)
+		c.enqueue(k, from, e.refresh)
 	}
 }
 

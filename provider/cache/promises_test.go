@@ -210,17 +210,17 @@ func TestAProbeThatOurOwnQueueRefusedMendsNoBreaker(t *testing.T) {
 	b := &breaker{}
 	now := time.Unix(0, 0)
 	for range breakAfter {
-		b.record(now, store.Errorf(store.Unavailable, "down"), time.Hour)
+		b.record(now, store.Errorf(store.Unavailable, "down"))
 	}
 	now = now.Add(longestWait)
-	if err := b.admit(now); err != nil {
+	if err := b.admit(now, time.Hour); err != nil {
 		t.Fatalf("no probe: %v", err)
 	}
 	b.release()
 	if b.failures != breakAfter {
 		t.Error("a probe that did not go out mended the breaker")
 	}
-	if err := b.admit(now); err != nil {
+	if err := b.admit(now, time.Hour); err != nil {
 		t.Errorf("the next probe does not go out: %v", err)
 	}
 }
@@ -260,8 +260,8 @@ func TestAVolumeNeverGoesBackHoweverTheProcessEnds(t *testing.T) {
 		if c, err = restart(t, w, clock, dir); err != nil {
 			t.Fatalf("not restored: %v", err)
 		}
-		if got := read(t, c, q...); got != fmt.Sprintf("%dapi:hit", i) {
-			t.Fatalf("after the kill it got %q, want version %d still", got, i)
+		if got := read(t, c, q...); got != fmt.Sprintf("%dapi:fetched", i) {
+			t.Fatalf("after the kill it got %q, want version %d, read since its last answer", got, i)
 		}
 	}
 }

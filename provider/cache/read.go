@@ -31,8 +31,10 @@ func (r *round) readAll(groups [][]*want) {
 				w.err = err
 			}
 		}
+
 		return
 	}
+
 	c.mu.Lock()
 	now := c.opts.Now() // not when the mount began: others may have read since
 	for _, group := range groups {
@@ -47,6 +49,7 @@ func (r *round) readAll(groups [][]*want) {
 			}
 		}
 	}
+
 	c.mu.Unlock()
 
 	if waits != nil {
@@ -75,6 +78,7 @@ func (r *round) weigh(groups [][]*want) error {
 			}
 		}
 	}
+
 	c.mu.Unlock()
 	if misses == 0 {
 		return nil
@@ -137,9 +141,10 @@ func (c *Cache) look(w *want, now time.Time) (p pending, wait bool) {
 
 	running := c.calls[w.key]
 	if running == nil || !running.joinable(w, now) {
-		running = c.enqueue(w.key, w.from)
+		running = c.enqueue(w.key, w.from, w.patience)
 	}
-	running.batch.wants(w.from.id.Namespace)
+	running.batch.wants(w.from.id.Namespace, w.patience)
+
 	return pending{w, running}, true
 }
 
@@ -196,6 +201,7 @@ func (r *round) await(waits []pending) {
 				w.reading = e.reading
 			}
 		}
+
 		w.reading = w.reading.clone()
 	}
 }
@@ -225,6 +231,7 @@ func (c *Cache) lastGood(w *want, e *entry, now time.Time) {
 		}
 		return
 	}
+
 	if limit == 0 || !e.within(w.refresh+limit, now) {
 		return
 	}

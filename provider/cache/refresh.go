@@ -73,6 +73,7 @@ func (c *Cache) Turn(ctx context.Context) {
 		}
 		c.choose(&d, e, now)
 	}
+
 	unknown := c.forgetIdle(now)
 	entries, bytes := len(c.entries.items), c.entries.bytes
 	c.mu.Unlock()
@@ -104,6 +105,7 @@ func (c *Cache) choose(d *due, e *entry, now time.Time) {
 		c.chooseLeased(d, e, now)
 		return
 	}
+
 	if inUse && e.refresh != store.Never {
 		d.oldest = max(d.oldest, now.Sub(e.fetched))
 	}
@@ -156,10 +158,11 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 			if e != nil {
 				e.busy = false
 			}
-		case c.calls[k] == nil:
-			c.enqueue(k, fresh)
+		case e != nil && c.calls[k] == nil:
+			c.enqueue(k, fresh, e.refresh)
 		}
 	}
+
 	c.mu.Unlock()
 
 	for _, record := range records {
@@ -168,6 +171,7 @@ func (c *Cache) refresh(ctx context.Context, h *handle, keys []key) {
 		}
 		noted(record())
 	}
+
 	c.revokeEnded()
 }
 
@@ -193,5 +197,6 @@ func (e *entry) abandoned(now time.Time) bool {
 	case e.refresh == store.Never:
 		return now.Sub(e.used) > 24*time.Hour
 	}
+
 	return now.Sub(e.fetched) > e.refresh+e.from.latest.Config.MaxStale
 }

@@ -68,7 +68,7 @@ func TestAValueIsNeverServedOlderThanItsRefresh(t *testing.T) {
 		for i := range 600 {
 			var got int64
 			if _, err := fmt.Sscanf(get(t, c, "now"), "%dapi:", &got); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			if age := time.Duration(time.Now().UnixNano() - got); age > time.Minute {
 				t.Fatalf("round %d: served a value of %s with a refresh of 1m", i, age)
@@ -134,7 +134,7 @@ func TestARefreshThatIsDeniedDropsTheValueAtOnce(t *testing.T) {
 			t.Error("a denied value is kept")
 		}
 		if _, err := c.Get(t.Context(), api, ask("a")); store.ReasonOf(err) != store.Denied {
-			t.Error(err)
+			t.Errorf(`got %v, where store.ReasonOf(err) != store.Denied must not be so`, err)
 		}
 	})
 }
@@ -165,7 +165,7 @@ func TestMissesOfOneIdentityAtNearlyTheSameTimeAreOneBatch(t *testing.T) {
 		}
 		all.Go(func() { // another identity is another batch
 			if _, err := c.Get(t.Context(), auth.Identity{Namespace: "bank", ServiceAccount: "x"}, ask("a")); err != nil {
-				t.Error(err)
+				t.Errorf("got the error %v, want none", err)
 			}
 		})
 		all.Wait()
@@ -201,7 +201,7 @@ func TestTheLastGoodValueStandsInForAStoreThatIsDownAndOnlyThen(t *testing.T) {
 			a, err := cache.Get(t.Context(), api, ask("a"))
 			if c.want == "stale" {
 				if got := values(t, a, err); got != "1api:stale" {
-					t.Error(got)
+					t.Errorf("got %v, want %v", got, "1api:stale")
 				}
 				// Never across identities: another has no last good value.
 				if _, err := cache.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: "web"}, ask("a")); err == nil {
@@ -250,7 +250,7 @@ func TestAStoreThatIsDownIsProbedAtGrowingIntervalsAndEverybodyElseIsToldAtOnce(
 				for range 300 { // an hour's retries of kubelet and more
 					_, err := c.Get(t.Context(), api, ask("a"))
 					if store.ReasonOf(err) != store.Unavailable {
-						t.Error(err)
+						t.Errorf(`got %v, where store.ReasonOf(err) != store.Unavailable must not be so`, err)
 					}
 					time.Sleep(2 * time.Second)
 				}
@@ -307,14 +307,14 @@ func TestAStormOfOneNamespaceDoesNotStarveAnother(t *testing.T) {
 					full++
 					w.mu.Unlock()
 				} else if err != nil {
-					t.Error(err)
+					t.Errorf("got the error %v, want none", err)
 				}
 			})
 		}
 		time.Sleep(100 * time.Millisecond)
 		began := time.Now()
 		if _, err := c.Get(t.Context(), auth.Identity{Namespace: "calm", ServiceAccount: "x"}, ask("a")); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("the calm namespace waited %s", took)
@@ -331,7 +331,7 @@ func TestValuesAreWipedWhenTheyLeaveTheCache(t *testing.T) {
 	c, clock := newCache(w)
 	a, err := c.Get(t.Context(), api, ask("a"))
 	if got := values(t, a, err); got != "1api:fetched" {
-		t.Fatal(got)
+		t.Fatalf("got %v, want %v", got, "1api:fetched")
 	}
 	var held store.Value
 	for _, item := range c.entries.items {
@@ -339,7 +339,7 @@ func TestValuesAreWipedWhenTheyLeaveTheCache(t *testing.T) {
 	}
 	hit, err := c.Get(t.Context(), api, ask("a"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	w.errs["a"] = store.Errorf(store.Denied, "access denied")
 	clock.now = clock.now.Add(time.Second)
@@ -374,7 +374,7 @@ func TestAStoresRateLimitIsKept(t *testing.T) {
 		for i := range 100 {
 			all.Go(func() {
 				if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: fmt.Sprint(i)}, ask("a")); err != nil {
-					t.Error(err)
+					t.Errorf("got the error %v, want none", err)
 				}
 			})
 		}
@@ -400,6 +400,6 @@ func TestAClockThatGoesBackMakesEverythingOld(t *testing.T) {
 	c.Turn(t.Context())
 	c.Wait()
 	if got := get(t, c, "a"); got != "1api:fetched" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
 }

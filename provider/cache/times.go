@@ -50,3 +50,12 @@ func (t *times) put(name [16]byte, now time.Time) {
 		delete(t.items, t.order.Remove(t.order.Front()).(moment).name)
 	}
 }
+
+// all are the moments, the oldest first.
+func (t *times) all() []moment {
+	out := make([]moment, 0, t.order.Len())
+	for e := t.order.Front(); e != nil; e = e.Next() {
+		out = append(out, e.Value.(moment))
+	}
+	return out
+}

@@ -189,6 +189,7 @@ func (v *volume) servedBy(stores string, id uint64, now time.Time) (tell, fresh 
 		_, tell = v.tell(id, now)
 		v.staleTold = v.staleTold || tell
 	}
+
 	return tell, fresh
 }
 
@@ -204,6 +205,7 @@ func (w *Watch) Failing() int {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -223,7 +225,9 @@ func (w *Watch) volume(m Mount, now time.Time) *volume {
 		v = &volume{}
 		w.volumes[key] = v
 	}
+
 	v.heard = now
+
 	return v
 }
 
@@ -254,6 +258,7 @@ func (v *volume) tell(text uint64, now time.Time) (more int, yes bool) {
 		c.at, c.more = now, 0
 		return more, true
 	}
+
 	if len(v.causes) < maxCauses {
 		v.causes = append(v.causes, cause{text: text, at: now})
 		return 0, true
@@ -264,6 +269,7 @@ func (v *volume) tell(text uint64, now time.Time) (more int, yes bool) {
 			return 0, true
 		}
 	}
+
 	return 0, false
 }
 
@@ -281,6 +287,7 @@ func (w *Watch) count(m Mount, reason string) {
 			labels[0], labels[1] = "other", "other"
 		}
 	}
+
 	w.mu.Unlock()
 	w.opts.Metrics.ClassFailed(labels[0], labels[1], labels[2])
 }

@@ -96,7 +96,7 @@ func TestACauseIsLoggedOnceInTenMinutesWithHowOftenItCame(t *testing.T) {
 	w.Failed(mysql, denied("paris: a: access denied"))
 	w.says(t, "notLogged=7 failingFor=10m0s")
 	if w.counts["shop/mysql denied"] != 9 {
-		t.Error(w.counts)
+		t.Errorf(`got %v, where w.counts["shop/mysql denied"] != 9 must not be so`, w.counts)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestOnlyAPodThatWasServedBeforeGetsAnEvent(t *testing.T) {
 		w.Failed(mysql, denied("paris: a: access denied"))
 	}
 	if len(w.events) != 1 || w.events[0] != "shop/api-1 SecretsNotRefreshed: SecretProviderClass mysql: the files stay as they are: paris: a: access denied" {
-		t.Error(w.events)
+		t.Errorf("got %v, which is not what this test promises", w.events)
 	}
 	w.Failed(of("api-1", "other"), denied("denied"))
 	if len(w.events) != 1 {
@@ -200,7 +200,7 @@ func TestStaleAnswersAreToldOnceAnOutage(t *testing.T) {
 	w.Served(fresh, []string{"paris"})
 	w.says(t, "secrets are stale")
 	if len(w.events) != 3 || w.events[0] != "shop/new SecretsStale: SecretProviderClass mysql: out of reach: paris; the last good values are served while the store's maxStale allows" {
-		t.Error(w.events)
+		t.Errorf("got %v, which is not what this test promises", w.events)
 	}
 	// Past maxStale the mount fails, and then works.
 	w.Failed(fresh, denied("down"))
@@ -215,11 +215,11 @@ func TestFailingVolumesAreCountedUntilTheyWorkOrFallSilent(t *testing.T) {
 	w.Failed(of("api-2", "mysql"), denied("x"))
 	w.Served(of("api-3", "mysql"), nil)
 	if n := w.Failing(); n != 2 {
-		t.Error(n)
+		t.Errorf("got %v, want %v", n, 2)
 	}
 	w.Served(mysql, nil)
 	if n := w.Failing(); n != 1 {
-		t.Error(n)
+		t.Errorf("got %v, want %v", n, 1)
 	}
 	w.now = w.now.Add(silence)
 	if n := w.Failing(); n != 0 {
@@ -227,7 +227,7 @@ func TestFailingVolumesAreCountedUntilTheyWorkOrFallSilent(t *testing.T) {
 	}
 	w.Failed(of("api-2", "mysql"), denied("x"))
 	if n := w.Failing(); n != 1 {
-		t.Error(n)
+		t.Errorf("got %v, want %v", n, 1)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestMemoryAndLabelsAreBounded(t *testing.T) {
 		w.Failed(of(fmt.Sprint("pod-", i), fmt.Sprint("class-", i)), denied("x"))
 	}
 	if len(w.volumes) != maxVolumes {
-		t.Error(len(w.volumes))
+		t.Errorf("got %v, want %v", len(w.volumes), maxVolumes)
 	}
 	if w.counts["other/other denied"] != maxVolumes+100-maxSeries || len(w.counts) != maxSeries+1 {
 		t.Error(len(w.counts), w.counts["other/other denied"])

@@ -28,7 +28,7 @@ func TestEveryCaseOfTheAWSProvidersLibraryComesOutTheSame(t *testing.T) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		var suites []struct {
 			Given json.RawMessage
@@ -38,16 +38,16 @@ func TestEveryCaseOfTheAWSProvidersLibraryComesOutTheSame(t *testing.T) {
 			}
 		}
 		if err := json.Unmarshal(text, &suites); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, suite := range suites {
 			given, err := jsontext.Parse(nil, suite.Given)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			var plain any
 			if err := json.Unmarshal(suite.Given, &plain); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			for _, c := range suite.Cases {
 				got, err := run(c.Expression, given)

@@ -54,6 +54,7 @@ func (e *evaluator) eval(n parsing.ASTNode, v any) (any, error) {
 	case parsing.ASTMultiSelectList, parsing.ASTMultiSelectHash:
 		return e.multiSelect(n, v)
 	}
+
 	return e.project(n, v)
 }
 
@@ -101,9 +102,11 @@ func (e *evaluator) multiSelect(n parsing.ASTNode, v any) (any, error) {
 		}
 		list = append(list, item)
 	}
+
 	if n.NodeType == parsing.ASTMultiSelectHash {
 		return object, nil
 	}
+
 	return list, nil
 }
 
@@ -142,6 +145,7 @@ func (e *evaluator) project(n parsing.ASTNode, v any) (any, error) {
 				continue
 			}
 		}
+
 		item, err := e.eval(n.Children[1], item)
 		if err != nil {
 			return nil, err
@@ -150,6 +154,7 @@ func (e *evaluator) project(n parsing.ASTNode, v any) (any, error) {
 			out = append(out, item)
 		}
 	}
+
 	return out, nil
 }
 
@@ -161,6 +166,7 @@ func (e *evaluator) flatten(items []any) (any, error) {
 			size += len(inner) - 1
 		}
 	}
+
 	if err := e.budget.Bytes(itemBytes * size); err != nil {
 		return nil, err
 	}
@@ -173,6 +179,7 @@ func (e *evaluator) flatten(items []any) (any, error) {
 			out = append(out, item)
 		}
 	}
+
 	return out, nil
 }
 
@@ -241,6 +248,7 @@ func (e *evaluator) equal(a, b any) (bool, error) {
 				return false, err
 			}
 		}
+
 		return true, nil
 	case map[string]any:
 		b, is := b.(map[string]any)
@@ -253,10 +261,12 @@ func (e *evaluator) equal(a, b any) (bool, error) {
 				return false, err
 			}
 		}
+
 		return true, nil
 	case bool, nil:
 		return a == b, nil
 	}
+
 	return false, nil
 }
 
@@ -300,6 +310,7 @@ func (e *evaluator) slice(v any, parts []*int) (any, error) {
 		}
 		return min(max(at, low), high)
 	}
+
 	start, stop := end(parts[0], low), end(parts[1], high)
 	if step < 0 {
 		start, stop = end(parts[0], high), end(parts[1], low)
@@ -314,6 +325,7 @@ func (e *evaluator) slice(v any, parts []*int) (any, error) {
 	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
 		out = append(out, list[i])
 	}
+
 	return out, nil
 }
 
@@ -330,5 +342,6 @@ func isFalse(v any) bool {
 	case map[string]any:
 		return len(v) == 0
 	}
+
 	return false
 }

@@ -102,6 +102,7 @@ func builtin(name string) (function, bool) {
 	case "type":
 		return function{1, typeName}, true
 	}
+
 	return function{}, false
 }
 
@@ -127,6 +128,7 @@ func (e *evaluator) call(n parsing.ASTNode, v any) (any, error) {
 		}
 		args[i] = arg
 	}
+
 	return f.call(e, args)
 }
 
@@ -166,6 +168,7 @@ func (e *evaluator) contains(args []any) (any, error) {
 			return same, err
 		}
 	}
+
 	return false, nil
 }
 
@@ -190,6 +193,7 @@ func (e *evaluator) join(args []any) (any, error) {
 	if err := e.budget.Bytes(size + itemBytes*len(list)); err != nil {
 		return nil, err
 	}
+
 	return strings.Join(parts, sep), nil
 }
 
@@ -211,6 +215,7 @@ func (e *evaluator) keys(args []any) (any, error) {
 		out = append(out, k)
 	}
 	slices.SortFunc(out, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+
 	return out, nil
 }
 
@@ -229,6 +234,7 @@ func length(e *evaluator, args []any) (any, error) {
 	default:
 		return nil, errUnfit
 	}
+
 	return json.Number(strconv.Itoa(n)), nil
 }
 
@@ -248,6 +254,7 @@ func (e *evaluator) mapped(args []any) (any, error) {
 			return nil, err
 		}
 	}
+
 	return out, nil
 }
 
@@ -283,6 +290,7 @@ func extreme(items, keys any, largest bool) (any, error) {
 			best = i
 		}
 	}
+
 	return list[best], nil
 }
 
@@ -308,6 +316,7 @@ func (e *evaluator) sorted(items, keys any) (any, error) {
 	for i, from := range at {
 		out[i] = list[from]
 	}
+
 	return out, nil
 }
 
@@ -325,6 +334,7 @@ func (e *evaluator) merge(args []any) (any, error) {
 			out[k] = v
 		}
 	}
+
 	return out, nil
 }
 
@@ -337,6 +347,7 @@ func (e *evaluator) reverse(args []any) (any, error) {
 		slices.Reverse(runes)
 		return string(runes), nil
 	}
+
 	list, is := args[0].([]any)
 	if !is {
 		return nil, errUnfit
@@ -346,6 +357,7 @@ func (e *evaluator) reverse(args []any) (any, error) {
 	}
 	out := slices.Clone(list)
 	slices.Reverse(out)
+
 	return out, nil
 }
 
@@ -362,5 +374,6 @@ func typeName(_ *evaluator, args []any) (any, error) {
 	case map[string]any:
 		return "object", nil
 	}
+
 	return "number", nil
 }

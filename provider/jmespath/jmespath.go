@@ -50,6 +50,7 @@ func Parse(b *budget.Budget, text string) (*Expression, error) {
 	if err := prepare(&tree); err != nil {
 		return nil, err
 	}
+
 	return &Expression{text, tree}, nil
 }
 
@@ -101,6 +102,7 @@ func literal(v any) any {
 			v[k] = literal(v[k])
 		}
 	}
+
 	return v
 }
 
@@ -127,6 +129,7 @@ func (e *Expression) Search(b *budget.Budget, data any, nonString bool) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("jmesPath %.120q %w", e.text, err)
 	}
+
 	return text, nil
 }
 

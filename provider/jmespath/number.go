@@ -31,6 +31,7 @@ func order(a, b any) int {
 	if x == y {
 		return 0
 	}
+
 	return cmp.Compare(float(x), float(y))
 }
 
@@ -78,6 +79,7 @@ func total(v any, average bool) (any, error) {
 		exact = exact && err == nil && !overflows
 		whole, sum = whole+i, sum+float(n)
 	}
+
 	switch {
 	case average && len(list) == 0:
 		return nil, nil
@@ -86,6 +88,7 @@ func total(v any, average bool) (any, error) {
 	case exact:
 		return json.Number(strconv.FormatInt(whole, 10)), nil
 	}
+
 	return number(sum)
 }
 
@@ -103,5 +106,6 @@ func toNumber(_ *evaluator, args []any) (any, error) {
 			return number(f)
 		}
 	}
+
 	return nil, nil
 }

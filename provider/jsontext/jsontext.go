@@ -56,6 +56,7 @@ func Charge(b *budget.Budget, text []byte) error {
 			depth--
 		}
 	}
+
 	if deepest > MaxDepth {
 		return ErrNotJSON
 	}
@@ -66,6 +67,7 @@ func Charge(b *budget.Budget, text []byte) error {
 	if err := b.Nodes(nodes); err != nil {
 		return err
 	}
+
 	return b.Bytes(len(text) + nodes*nodeBytes + objects*mapBytes)
 }
 
@@ -85,6 +87,7 @@ func Parse(b *budget.Budget, text []byte) (any, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, ErrNotJSON
 	}
+
 	return v, nil
 }
 
@@ -132,6 +135,7 @@ func (c *compacter) value() {
 		}
 		c.scalar(end)
 	}
+
 	c.space()
 }
 
@@ -186,6 +190,7 @@ func (c *compacter) object() {
 		}
 		c.out = append(c.out[:began], bytes.Join(kept, []byte(","))...)
 	}
+
 	c.out = append(c.out, '}')
 }
 
@@ -199,9 +204,11 @@ func (c *compacter) items(closing byte, each func()) {
 			c.space()
 			c.out = append(c.out, ',')
 		}
+
 		each()
 		c.space()
 	}
+
 	c.at++
 }
 
@@ -272,6 +279,7 @@ func (w *writer) value(v any, depth int) error {
 		return err
 	}
 	w.out = append(w.out, text...)
+
 	return nil
 }
 
@@ -292,7 +300,9 @@ func (w *writer) object(v map[string]any, depth int) error {
 			return err
 		}
 	}
+
 	w.out = append(w.out, '}')
+
 	return nil
 }
 
@@ -309,7 +319,9 @@ func (w *writer) list(v []any, depth int) error {
 			return err
 		}
 	}
+
 	w.out = append(w.out, ']')
+
 	return nil
 }
 

@@ -134,6 +134,7 @@ func New(o Options) *Pacer {
 	if o.AfterFunc == nil {
 		o.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
+
 	return &Pacer{opts: o, flight: float64(min(firstFlight, o.MaxInFlight)), tenants: map[string]*tenant{}, turns: list.New(), holds: map[string]int{}}
 }
 
@@ -166,6 +167,7 @@ func (p *Pacer) Acquire(ctx context.Context, tenantName string) (*Grant, error) 
 	default:
 		p.remove(w)
 	}
+
 	return nil, ctx.Err()
 }
 
@@ -298,6 +300,7 @@ func (p *Pacer) dispatch() {
 			}
 			p.tokens--
 		}
+
 		p.inFlight++
 		p.holds[t.name]++
 		p.next(t).ready <- &Grant{pacer: p, epoch: p.epoch, tenant: t.name}
@@ -342,6 +345,7 @@ func (p *Pacer) enqueue(name string) *waiter {
 		p.tenants[name] = t
 		t.turn = p.turns.PushBack(t)
 	}
+
 	w := &waiter{ready: make(chan *Grant, 1), of: t}
 	w.at = t.waiters.PushBack(w)
 	p.waiting++

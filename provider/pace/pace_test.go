@@ -14,7 +14,7 @@ func call(t *testing.T, p *Pacer, tenant string, o Outcome, retryAfter time.Dura
 	t.Helper()
 	g, err := p.Acquire(t.Context(), tenant)
 	if err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 		return
 	}
 	time.Sleep(time.Millisecond)
@@ -29,7 +29,7 @@ func TestNothingIsLimitedBeforeTheFirstRefusal(t *testing.T) {
 			call(t, p, "a", Answered, 0)
 		}
 		if took := time.Since(start); took != time.Second || p.Rate() != 0 {
-			t.Error(took, p.Rate())
+			t.Errorf(`got %v %v, where took != time.Second || p.Rate() != 0 must not be so`, took, p.Rate())
 		}
 		call(t, p, "a", Failed, 0)
 		if p.Rate() != 0 {
@@ -46,11 +46,11 @@ func TestRefusalHalvesWhatWasSeenAndIsForgottenInTime(t *testing.T) {
 		}
 		call(t, p, "a", Throttled, 0)
 		if r := p.Rate(); r != 50 {
-			t.Error(r)
+			t.Errorf("got %v, want %v", r, 50)
 		}
 		time.Sleep(content + time.Second)
 		if !p.Idle() || p.Rate() != 0 {
-			t.Error(p.Rate())
+			t.Errorf(`got %v, where !p.Idle() || p.Rate() != 0 must not be so`, p.Rate())
 		}
 	})
 }
@@ -66,7 +66,7 @@ func TestOneWaveOfRefusalsLowersTheRateOnce(t *testing.T) {
 		for range 10 {
 			g, err := p.Acquire(t.Context(), "a")
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			grants = append(grants, g)
 		}
@@ -74,7 +74,7 @@ func TestOneWaveOfRefusalsLowersTheRateOnce(t *testing.T) {
 			g.Release(Throttled, 0)
 		}
 		if r := p.Rate(); r != 50 {
-			t.Error(r)
+			t.Errorf("got %v, want %v", r, 50)
 		}
 	})
 }
@@ -86,7 +86,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		start := time.Now()
 		call(t, p, "a", Answered, 0)
 		if took := time.Since(start); took < 7*time.Second {
-			t.Error(took)
+			t.Errorf(`got %v, where took < 7*time.Second must not be so`, took)
 		}
 		call(t, p, "a", Throttled, time.Hour)
 		start = time.Now()
@@ -104,7 +104,7 @@ func TestWhoeverLeavesTakesNobodysTurn(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := p.Acquire(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
+			t.Errorf(`got %v, where !errors.Is(err, context.DeadlineExceeded) must not be so`, err)
 		}
 		g.Release(Answered, 0)
 		call(t, p, "a", Answered, 0)
@@ -123,7 +123,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, err := p.Acquire(t.Context(), "a"); !errors.Is(err, ErrFull) {
-			t.Error(err)
+			t.Errorf(`got %v, where !errors.Is(err, ErrFull) must not be so`, err)
 		}
 		g.Release(Answered, 0)
 		time.Sleep(time.Second)
@@ -142,7 +142,7 @@ func TestTenantsTakeTurns(t *testing.T) {
 		start := time.Now()
 		call(t, p, "quiet", Answered, 0)
 		if took := time.Since(start); took > 3*time.Millisecond {
-			t.Error(took)
+			t.Errorf(`got %v, where took > 3*time.Millisecond must not be so`, took)
 		}
 		storm.Wait()
 	})

@@ -115,6 +115,8 @@ type Output struct {
 	// Select takes a part of the value before anything else is done with it.
 	Select Selector
 	Key    string // one key of the value
+	// Extract is one key of the value by the Google provider's rules.
+	Extract *Extract
 	// JMESPath selects text from the value.
 	JMESPath *jmespath.Expression
 	// NonString allows a JMESPath result that is no text, written as JSON.
@@ -124,6 +126,9 @@ type Output struct {
 	Format    Format
 	Template  *template.Template
 	Rewrite   *Rewrite
+
+	// Overlaid lets a later object make the same file: the driver keeps the last.
+	Overlaid bool
 
 	// ID is the object version's id; the file's path where it is empty.
 	ID string
@@ -158,10 +163,14 @@ func (o Output) Shape() string {
 			shape = append(shape, name+"="+strconv.Quote(value))
 		}
 	}
+
 	if o.Select != nil {
 		add("select", o.Select.String())
 	}
 	add("key", o.Key)
+	if o.Extract != nil {
+		add(o.Extract.Format, o.Extract.Key)
+	}
 	if o.JMESPath != nil {
 		add("jmespath", o.JMESPath.String())
 	}
@@ -173,6 +182,7 @@ func (o Output) Shape() string {
 	if o.Template != nil {
 		add("template", o.Template.String())
 	}
+
 	return strings.Join(shape, " ")
 }
 
@@ -186,6 +196,15 @@ func (o Object) Several() bool {
 }
 
 func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+
+// Extract is a top-level key whose value is a text, and nothing else.
+type Extract struct{ Format, Key string }
+
+// Formats of Extract.
+const (
+	ExtractJSON = "JSON"
+	ExtractYAML = "YAML"
+)
 
 // Keys chooses keys of a value: all, those named, or those that match.
 type Keys struct {

@@ -93,10 +93,12 @@ func fromText(b *budget.Budget, value []byte) ([]byte, error) {
 		}
 		return text, nil
 	}
+
 	text, err := yamlToJSON(b, value) // its last line break may be a block's own
 	if err != nil {
 		return nil, err
 	}
+
 	return jsontext.Compact(b, text)
 }
 
@@ -124,6 +126,7 @@ func (d *document) path(b *budget.Budget, key string) ([]byte, error) {
 			return text, nil
 		}
 	}
+
 	return nil, fmt.Errorf("has no key %q%s", shorten(key), d.nearest(b, key))
 }
 
@@ -163,6 +166,7 @@ func scalarText(b *budget.Budget, raw json.RawMessage) ([]byte, error) {
 		}
 		return []byte(s), nil
 	}
+
 	return raw, nil
 }
 
@@ -222,10 +226,12 @@ func (c *yamlConverter) node(n *yaml.Node, depth int) bool {
 				return false
 			}
 		}
+
 		c.out = append(c.out, ']')
 	default:
 		c.scalar(n)
 	}
+
 	return true
 }
 
@@ -246,6 +252,7 @@ func (c *yamlConverter) enter(n *yaml.Node, depth int) (*yaml.Node, bool) {
 		c.err = errNoKeys
 		return n, false
 	}
+
 	return n, true
 }
 
@@ -259,6 +266,7 @@ func (c *yamlConverter) mapping(n *yaml.Node, depth int) bool {
 		c.out = append(jsontext.Quote(c.out, key), ':')
 		return c.node(value, depth+1)
 	})
+
 	c.out = append(c.out, '}')
 	return ok
 }
@@ -272,6 +280,7 @@ func (c *yamlConverter) members(n *yaml.Node, depth int, each func(string, *yaml
 			return false
 		}
 	}
+
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Tag == "!!merge" {
@@ -285,6 +294,7 @@ func (c *yamlConverter) members(n *yaml.Node, depth int, each func(string, *yaml
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -302,9 +312,12 @@ func (c *yamlConverter) merged(n *yaml.Node, depth int, each func(string, *yaml.
 				return false
 			}
 		}
+
 		return true
 	}
+
 	c.err = errNoKeys
+
 	return false
 }
 

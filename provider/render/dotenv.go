@@ -46,6 +46,7 @@ func dotenv(text string) (pairs map[string]string, ok bool) {
 		some = some || strings.Trim(value, "=") != ""
 		text = rest
 	}
+
 	return pairs, some
 }
 
@@ -90,6 +91,7 @@ func shellWord(text string) (value, rest string, closed bool) {
 		}
 		kept = out.Len()
 	}
+
 	return out.String()[:kept], "", true
 }
 

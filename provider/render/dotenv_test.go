@@ -53,11 +53,11 @@ func TestAShellReadsWhatFormatDotenvWrites(t *testing.T) {
 	for _, value := range []string{"plain", "two words", "it's", "a\nb", "it's\n\"$x\" \\ `y`", "# no comment", "trailing\n", "\ttab ", "ünï", "", "a\\nb", "!x"} {
 		text, err := quoteDotenv(value)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		file := filepath.Join(t.TempDir(), "env")
 		if err := os.WriteFile(file, []byte("A="+text+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		for _, shell := range []string{"bash", "sh"} {
 			out, err := exec.CommandContext(context.Background(), shell, "-c", `. "$1"; printf %s "$A"`, shell, file).Output()

@@ -45,6 +45,7 @@ func decode(b *budget.Budget, d plan.Decoding, text []byte) ([]byte, error) {
 		}
 		return out, nil
 	}
+
 	switch d {
 	case plan.Base64:
 		return fromBase64(base64.RawStdEncoding)
@@ -98,6 +99,7 @@ func write(b *budget.Budget, f plan.Format, doc *document, d plan.Decoding) ([]b
 			}
 			decoded[k] = string(text)
 		}
+
 		raw, err := json.Marshal(decoded)
 		if err != nil {
 			return nil, err
@@ -106,6 +108,7 @@ func write(b *budget.Budget, f plan.Format, doc *document, d plan.Decoding) ([]b
 			return nil, err
 		}
 	}
+
 	switch f {
 	case plan.JSON:
 		data, err := doc.data(b)
@@ -167,10 +170,12 @@ func writeYAML(b *budget.Budget, doc *document) ([]byte, error) {
 				n.Style = yaml.DoubleQuotedStyle
 			}
 		}
+
 		for _, c := range n.Content {
 			blocks(c)
 		}
 	}
+
 	blocks(&root)
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
@@ -178,6 +183,7 @@ func writeYAML(b *budget.Budget, doc *document) ([]byte, error) {
 	if err := enc.Encode(&root); err != nil {
 		return nil, errNoKeys
 	}
+
 	return out.Bytes(), enc.Close()
 }
 
@@ -200,6 +206,7 @@ func writeLines(b *budget.Budget, doc *document, legal *regexp.Regexp, quote fun
 		}
 		out.WriteString(name + sep + text + "\n")
 	}
+
 	return out.Bytes(), nil
 }
 

@@ -38,6 +38,8 @@ type File struct {
 	// the object's text, never of the content.
 	ID      string
 	Version string
+
+	overlaid bool // another of the same path may follow it
 }
 
 // Files renders a plan. answers are in the order of plan.Queries. All mistakes
@@ -57,17 +59,19 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 			break
 		}
 	}
+
 	if len(r.errors) > 0 {
 		return nil, r.errors
 	}
 	listed := slices.Clone(r.files)
-	slices.SortFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	if err := r.checkSet(); err != nil {
 		return nil, err
 	}
 	if p.AsListed {
 		return listed, nil
 	}
+
 	return r.files, nil
 }
 
@@ -130,6 +134,7 @@ func (r *renderer) json(value []byte) (any, error) {
 	if errors.Is(err, jsontext.ErrNotJSON) {
 		err = errors.New("is no JSON, which jmesPath reads")
 	}
+
 	return v, err
 }
 
@@ -147,8 +152,10 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				fail(plan.Found{}, "%s", err)
 			}
 		}
+
 		return
 	}
+
 	for _, found := range answers[0].Found {
 		if o.Output.Select != nil {
 			part, err := o.Output.Select.Select(r.budget, found.Secret.Value)
@@ -167,6 +174,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				}
 				name += rewritten
 			}
+
 			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, []plan.Found{found})})
 		})
 		if err != nil {
@@ -183,6 +191,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 func (r *renderer) add(o plan.Object, f File) error {
 	f.Mode = o.Output.Mode
 	f.ID = cmp.Or(o.Output.ID, f.Path)
+	f.overlaid = o.Output.Overlaid
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
 		return nil
@@ -198,6 +207,7 @@ func (r *renderer) add(o plan.Object, f File) error {
 		return fmt.Errorf("makes the files more than %d bytes together, which is what the driver takes: leave some out, or use several volumes", MaxBytes)
 	}
 	r.files = append(r.files, f)
+
 	return nil
 }
 
@@ -207,11 +217,12 @@ func (r *renderer) checkSet() error {
 	var errs Errors
 	paths := make(map[string]bool, len(r.files))
 	for _, f := range r.files {
-		if paths[f.Path] {
+		if paths[f.Path] && !f.overlaid {
 			errs = append(errs, fmt.Errorf("%q is made by two objects; give one of them another file", shorten(f.Path)))
 		}
 		paths[f.Path] = true
 	}
+
 	for _, f := range r.files {
 		for i, c := range f.Path {
 			if c == '/' && paths[f.Path[:i]] {
@@ -219,9 +230,11 @@ func (r *renderer) checkSet() error {
 			}
 		}
 	}
+
 	if len(errs) > 0 {
 		return errs
 	}
+
 	return nil
 }
 
@@ -257,6 +270,12 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 			return nil, err
 		}
 		return decode(r.budget, out.Decode, text)
+	case out.Extract != nil:
+		text, err := extract(r.budget, *out.Extract, value)
+		if err != nil {
+			return nil, err
+		}
+		return decode(r.budget, out.Decode, text)
 	case out.Format == "" && out.Key == "":
 		return decode(r.budget, out.Decode, value)
 	}
@@ -272,6 +291,7 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return decode(r.budget, out.Decode, text)
 }
 
@@ -304,6 +324,7 @@ func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) err
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -324,9 +345,11 @@ func (r *renderer) discovered(doc *document, keys *plan.Keys) ([]string, error) 
 			names = append(names, k)
 		}
 	}
+
 	if len(names) == 0 {
 		return nil, fmt.Errorf("no key matches")
 	}
+
 	return names, nil
 }
 
@@ -362,6 +385,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 			data["value"] = value
 		}
 	}
+
 	text, err := o.Output.Template.Execute(r.budget, data)
 	if err != nil {
 		return nil, err
@@ -369,6 +393,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 	if text, err = decode(r.budget, o.Output.Decode, text); err != nil {
 		return nil, err
 	}
+
 	return &File{Path: o.Output.File, Contents: text, Version: version(o, text, all)}, nil
 }
 

@@ -60,7 +60,7 @@ func tmpl(t *testing.T, text string) *template.Template {
 	t.Helper()
 	parsed, err := template.Parse(nil, text)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return parsed
 }
@@ -199,7 +199,7 @@ func TestFilesThatCannotStandTogetherAreRefused(t *testing.T) {
 		return err
 	}
 	if err := set("a", "b/c", "b/d", "ab"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	for _, c := range []struct {
 		paths []string
@@ -215,7 +215,7 @@ func TestFilesThatCannotStandTogetherAreRefused(t *testing.T) {
 	}
 	p, a := one(strings.Repeat("x", MaxBytes), plan.Output{})
 	if _, err := Files(mount(), p, a); err == nil || !strings.Contains(err.Error(), "use several volumes") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestVersionsAreTheStoresUntilTheObjectShapesTheFile(t *testing.T) {
 		a[0].Found[0].Secret.Version = storeVersion
 		files, err := Files(mount(), p, a)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return files[0].Version
 	}
@@ -261,11 +261,11 @@ func TestTemplateDrawsOnSeveralSecretsAndIsLeftOutWithAnOptionalOne(t *testing.T
 	}
 	files, err := Files(mount(), plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), found(`{"host":"h"}`), found("t: x")})
 	if err != nil || show(files) != "url=u@h/t: x" || files[0].Mode != 0o400 {
-		t.Error(show(files), err)
+		t.Errorf("got %v %v, which is not what this test promises", show(files), err)
 	}
 	files, err = Files(mount(), plan.Plan{Objects: []plan.Object{o}}, []plan.Answer{found(`{"user":"u"}`), {}, found("t")})
 	if err != nil || len(files) != 0 {
-		t.Error(show(files), err)
+		t.Errorf(`got %v %v, where err != nil || len(files) != 0 must not be so`, show(files), err)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestRequestIsTyped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := Parse(&pb.MountRequest{Attributes: c.attributes, Secrets: c.secrets, TargetPath: "/t", Permission: "420"})
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			if r.Class != "mysql" || r.Mode != 0o644 || r.Identity.Namespace != "shop" || r.Identity.ServiceAccount != "api" || r.Identity.Pod.UID != "u" {
 				t.Errorf("got %+v", r)
@@ -118,10 +118,10 @@ func TestRequestNeverPrintsTokensOrSecrets(t *testing.T) {
 		Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": tokensOf("aud", "t0ken")}),
 		Secrets:    `{"k":"s3cr3t"}`, TargetPath: "/t", Permission: "420"})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if text := fmt.Sprintf("%v %+v %#v", r, r, r); strings.Contains(text, "t0ken") || strings.Contains(text, "s3cr3t") {
-		t.Error(text)
+		t.Errorf("got %v, which is not what this test promises", text)
 	}
 }
 

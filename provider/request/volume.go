@@ -35,6 +35,7 @@ func (v Volume) MountRequest() *pb.MountRequest {
 		attrServiceAccount:       id.ServiceAccount,
 		attrPrefix + "ephemeral": "true",
 	})
+
 	if len(id.Tokens) > 0 {
 		attributes[attrTokens] = tokensText(id.Tokens)
 	}

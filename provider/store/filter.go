@@ -38,6 +38,7 @@ func NewFinder(f Filter, limit int) (*Finder, *Error) {
 			return out, Errorf(Invalid, "find.regexp: %v", err)
 		}
 	}
+
 	if f.Tags != "" {
 		for pair := range strings.SplitSeq(f.Tags, ",") {
 			k, v, _ := strings.Cut(pair, "=")

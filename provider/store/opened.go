@@ -50,6 +50,7 @@ func (o *Opened) Fetch(ctx context.Context, refs []Ref, answered func(i int, s S
 			asked, places = append(asked, r), append(places, i)
 		}
 	}
+
 	if asked == nil {
 		return secrets, failed.OrNil()
 	}

@@ -138,6 +138,7 @@ func (ks Kinds) DecodeStores(d *strict.Decoder, n *yaml.Node) map[string]*Config
 		}
 		configs[name] = ks.decode(d, node, at, name, false)
 	}
+
 	return configs
 }
 
@@ -269,6 +270,7 @@ func NewInline(kind, name string, settings Settings, o InlineOptions) (*Config, 
 		Refresh: o.Refresh, Timeout: cmp.Or(o.Timeout, defaultTimeout(settings)),
 		Settings: settings,
 	}
+
 	c.Digest, c.Bytes = digest(name, kind, common{Prefix: o.Prefix}, settings)
 
 	return c, nil
@@ -303,5 +305,6 @@ func scalarField(n *yaml.Node, key string) string {
 			return n.Content[i+1].Value
 		}
 	}
+
 	return ""
 }

@@ -53,7 +53,7 @@ func TestStoresAreReadWithTheirDefaults(t *testing.T) {
 	file, err := Catalog{Kinds: toyKinds(&n)}.Parse(good)
 	configs := file.Stores
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	paris, shared := configs["aws-paris"], configs["shared"]
 	if paris.Refresh != 5*time.Minute || paris.MaxStale != time.Hour || paris.Timeout != 10*time.Second || paris.Prefix != "prod/" || paris.Settings.(*toySettings).Region != "eu-west-3" || paris.ProviderIdentity {
@@ -99,7 +99,7 @@ func TestBrokenConfigurationSaysWhatIsWrongWhere(t *testing.T) {
 func TestInlineStoreHasNothingOfThePlatforms(t *testing.T) {
 	n := 0
 	if c, errs := toyKinds(&n).ParseInline("{kind: toy, region: x, refresh: 1m}", "inlineStore"); errs != nil || !c.Inline {
-		t.Fatal(c, errs)
+		t.Fatalf(`got %v %v, where errs != nil || !c.Inline must not be so`, c, errs)
 	}
 	for text, want := range map[string]string{
 		"{kind: toy, identity: provider}": "inlineStore.identity: an inline store is always read as the pod",
@@ -123,11 +123,11 @@ func TestNamespaceIsCheckedBeforeAStoreIsOpened(t *testing.T) {
 	n := 0
 	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	if err := s.Load(good); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for _, namespace := range []string{"shop", "team-a"} {
 		if err := open(t, s, "aws-paris", namespace); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	}
 	n = 0
@@ -146,7 +146,7 @@ func TestUnknownStoreNamesOnlyWhatTheNamespaceMayUse(t *testing.T) {
 	n := 0
 	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	if err := s.Load(good); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for _, c := range []struct{ name, namespace, want string }{
 		{"aws-pari", "shop", `aws-pari: no store of this name is configured; did you mean "aws-paris"?`},
@@ -164,29 +164,29 @@ func TestConfigurationIsReloadedThroughASymlinkSwapAndABrokenEditKeepsTheLastGoo
 	publish := func(version, text string) {
 		t.Helper()
 		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, version, "stores.yaml"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if err := errors.Join(os.Symlink(version, filepath.Join(dir, "..tmp")), os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	publish("..1", good)
 	if err := os.Symlink("..data/stores.yaml", filepath.Join(dir, "stores.yaml")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	n := 0
 	s := NewSet(Catalog{Kinds: toyKinds(&n)})
 	reports := make(chan error)
 	go func() {
 		if err := s.Watch(t.Context(), filepath.Join(dir, "stores.yaml"), time.Millisecond, func(err error) { reports <- err }); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	}()
 	if err := <-reports; err != nil || s.Len() != 2 {
-		t.Fatal(err, s.Len())
+		t.Fatalf(`got %v %v, where err != nil || s.Len() != 2 must not be so`, err, s.Len())
 	}
 	publish("..2", "stores: {one: {kind: toi, namespaces: [x]}}")
 	if err := <-reports; err == nil || s.Len() != 2 {
@@ -194,17 +194,17 @@ func TestConfigurationIsReloadedThroughASymlinkSwapAndABrokenEditKeepsTheLastGoo
 	}
 	publish("..3", "stores: {one: {kind: toy, namespaces: [x]}}")
 	if err := <-reports; err != nil || s.Len() != 1 {
-		t.Fatal(err, s.Len())
+		t.Fatalf(`got %v %v, where err != nil || s.Len() != 1 must not be so`, err, s.Len())
 	}
 	if err := os.Remove(filepath.Join(dir, "..data")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if err := <-reports; err == nil || s.Len() != 1 {
 		t.Fatal("a missing file changed the stores in force", err, s.Len())
 	}
 	publish("..4", good)
 	if err := <-reports; err != nil || s.Len() != 2 {
-		t.Fatal(err, s.Len())
+		t.Fatalf(`got %v %v, where err != nil || s.Len() != 2 must not be so`, err, s.Len())
 	}
 }
 
@@ -215,10 +215,10 @@ func TestOneBrokenStoreAtStartLeavesTheOthersUsable(t *testing.T) {
 		t.Error("the mistake is not reported")
 	}
 	if err := open(t, s, "aws-paris", "shop"); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 	if err := open(t, s, "broken", "shop"); ReasonOf(err) != Precondition {
-		t.Error(err)
+		t.Errorf(`got %v, where ReasonOf(err) != Precondition must not be so`, err)
 	}
 }
 
@@ -226,6 +226,6 @@ func TestValueNeverPrints(t *testing.T) {
 	s := Secret{Value: Value("hunter2"), Version: "1"}
 	text := fmt.Sprintf("%v %+v %#v %s %x %q", s, s, s, s.Value, s.Value, &s)
 	if strings.Contains(text, "hunter2") || strings.Contains(text, fmt.Sprintf("%x", "hunter2")) {
-		t.Error(text)
+		t.Errorf("got %v, which is not what this test promises", text)
 	}
 }

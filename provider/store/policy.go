@@ -194,6 +194,7 @@ func (p DialectPolicy) decode(d *strict.Decoder, n *yaml.Node, at string) *Polic
 			bad(m.Field, "%s", m.Text)
 		}
 	}
+
 	checkGlobs(bad, "allowedRegions", fields.AllowedRegions)
 	checkGlobs(bad, "allowedAddresses", fields.AllowedAddresses)
 	checkGlobs(bad, "apiServerToken.namespaces", fields.APIServerToken.Namespaces)

@@ -23,6 +23,7 @@ func (ks Kinds) Schema() map[string]any {
 			"then": object{"properties": fields, "additionalProperties": false},
 		})
 	}
+
 	return object{
 		"type":          "object",
 		"propertyNames": object{"pattern": storeName.String()},
@@ -47,6 +48,7 @@ func (c Catalog) DialectSchema() map[string]any {
 		}
 		dialects[p.Name] = object{"type": "object", "properties": fields, "additionalProperties": false}
 	}
+
 	return object{"type": "object", "properties": dialects, "additionalProperties": false}
 }
 
@@ -89,5 +91,6 @@ func schemaOf(t reflect.Type) object {
 		schemaFields(fields, t)
 		return object{"type": "object", "properties": fields, "additionalProperties": false}
 	}
+
 	panic("store: no schema of " + t.String())
 }

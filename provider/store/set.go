@@ -116,6 +116,7 @@ func unknownStore(name, namespace string, configs map[string]*Config) string {
 			usable = append(usable, n)
 		}
 	}
+
 	const missing = "no store of this name is configured"
 	if near := strict.Nearest(name, usable); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", missing, near)
@@ -123,5 +124,6 @@ func unknownStore(name, namespace string, configs map[string]*Config) string {
 	if len(usable) == 0 {
 		return missing + fmt.Sprintf(", and none that namespace %q may use; the platform's chart value stores lists them", namespace)
 	}
+
 	return missing + "; there are: " + strings.Join(slices.Sorted(slices.Values(usable)), ", ")
 }

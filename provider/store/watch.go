@@ -42,6 +42,7 @@ func (s *Set) watch(ctx context.Context, path string, interval time.Duration, la
 			}
 			continue
 		}
+
 		if text := string(raw); text != last || failing != "" {
 			last, failing = text, ""
 			report(s.Load(text))

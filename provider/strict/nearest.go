@@ -17,6 +17,7 @@ func Nearest(key string, candidates []string) string {
 			best, at = c, d
 		}
 	}
+
 	return best
 }
 
@@ -39,7 +40,9 @@ func distance(a, b string) int {
 				row[j] = min(row[j], prev2[j-2]+1)
 			}
 		}
+
 		prev2, prev, row = prev, row, prev2
 	}
+
 	return prev[len(b)]
 }

@@ -112,6 +112,7 @@ func chargeExpanded(b *budget.Budget, n *yaml.Node, depth int) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -144,10 +145,12 @@ func Separators(text string) int {
 				}
 			}
 		}
+
 		if !flow && literalKey.MatchString(line) {
 			inText = indent
 		}
 	}
+
 	return n + strings.Count(text, "\r") - strings.Count(text, "\r\n") + strings.Count(text, "\u0085") + strings.Count(text, "\u2028") + strings.Count(text, "\u2029")
 }
 
@@ -168,12 +171,14 @@ func Parse(text, path string) (*yaml.Node, error) {
 		}
 		return nil, syntaxError(path, err)
 	}
+
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, Error{Path: path, Text: "holds more than one YAML document"}
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
 	}
+
 	return doc.Content[0], nil
 }
 
@@ -188,10 +193,12 @@ func syntaxError(path string, err error) Error {
 			text = msg
 		}
 	}
+
 	where := ""
 	if line > 0 {
 		where = fmt.Sprintf(" (line %d)", line)
 	}
+
 	return Error{Path: path, Line: line, Text: "is not YAML: " + text + where}
 }
 
@@ -240,6 +247,7 @@ func (d *Decoder) enter(n *yaml.Node, path string, depth int) (*yaml.Node, bool)
 		}
 		return n, false
 	}
+
 	return n, true
 }
 
@@ -266,6 +274,7 @@ func (d *Decoder) value(n *yaml.Node, path string, v reflect.Value, depth int) {
 				d.Add(n, path, "%s", err)
 			}
 		}
+
 		return
 	case *time.Duration:
 		if text, ok := d.text(n, path); ok {
@@ -275,8 +284,10 @@ func (d *Decoder) value(n *yaml.Node, path string, v reflect.Value, depth int) {
 			}
 			*target = dur
 		}
+
 		return
 	}
+
 	switch v.Kind() {
 	case reflect.String:
 		if text, ok := d.text(n, path); ok {
@@ -333,6 +344,7 @@ func (d *Decoder) sequence(n *yaml.Node, path string, v reflect.Value, depth int
 		}
 		d.value(item, fmt.Sprintf("%s[%d]", path, i), out.Index(i), depth+1)
 	}
+
 	v.Set(out)
 }
 
@@ -347,6 +359,7 @@ func (d *Decoder) stringMap(n *yaml.Node, path string, v reflect.Value, depth in
 		d.value(value, Join(path, key), item, depth+1)
 		out.SetMapIndex(reflect.ValueOf(key), item)
 	})
+
 	v.Set(out)
 }
 
@@ -367,6 +380,7 @@ func (d *Decoder) mapping(n *yaml.Node, path string, targets []reflect.Value, de
 			}
 		}
 	}
+
 	d.pairs(n, path, depth, func(key string, keyNode, value *yaml.Node) {
 		field, ok := fields[key]
 		if !ok {
@@ -426,6 +440,7 @@ func kindName(n *yaml.Node) string {
 	case "!!binary":
 		return "binary data"
 	}
+
 	return "text"
 }
 

@@ -36,7 +36,7 @@ func decode(text string) (sample, error) {
 func TestTextKeepsItsSpelling(t *testing.T) {
 	s, err := decode("{name: 3, mode: 0440, on: true, n: 7, for: 5m, list: [a, 1.50], map: {k: 007}, sub: {name: x}}")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if s.Name != "3" || s.Mode != "0440" || !s.On || s.N != 7 || s.For != 5*time.Minute || s.List[1] != "1.50" || s.Map["k"] != "007" || s.Sub.Name != "x" {
 		t.Errorf("got %+v", s)
@@ -87,7 +87,7 @@ subs:
 func TestSharedMappingKnowsTheFieldsOfAllItsTargets(t *testing.T) {
 	n, err := Parse("{a: 1, b: 2, c: 3}", "")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	var one struct {
 		A string `yaml:"a"`

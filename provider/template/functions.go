@@ -73,6 +73,7 @@ func (r *run) functions() template.FuncMap {
 			return v, r.weigh(reflect.ValueOf(v), 0)
 		},
 	}
+
 	for _, name := range strings.Fields(fromSprig) {
 		funcs[name] = r.checked(all[name])
 	}
@@ -92,6 +93,7 @@ func (r *run) functions() template.FuncMap {
 		}
 		return fmt.Sprintf(format, args...), nil
 	})
+
 	funcs["repeat"] = func(count int, s string) (string, error) {
 		return r.bounded(count*len(s), func() string { return strings.Repeat(s, max(count, 0)) }, count, len(s))
 	}
@@ -107,6 +109,7 @@ func (r *run) functions() template.FuncMap {
 		n := strings.Count(s, old)
 		return r.bounded(len(s)+n*len(new), func() string { return strings.ReplaceAll(s, old, new) }, n, len(new))
 	}
+
 	funcs["join"] = r.join
 	funcs["uniq"] = r.uniq
 	r.regexps(funcs)
@@ -123,6 +126,7 @@ func (r *run) functions() template.FuncMap {
 		}
 		return list, nil
 	}
+
 	return funcs
 }
 
@@ -138,6 +142,7 @@ func (r *run) regexps(funcs template.FuncMap) {
 		}
 		return f(re)
 	}
+
 	funcs["regexMatch"] = func(pattern, s string) (bool, error) {
 		is := false
 		_, err := matched(pattern, s, func(re *budget.Pattern) (string, error) {
@@ -146,6 +151,7 @@ func (r *run) regexps(funcs template.FuncMap) {
 		})
 		return is, err
 	}
+
 	funcs["regexFind"] = func(pattern, s string) (string, error) {
 		return matched(pattern, s, func(re *budget.Pattern) (string, error) { return re.FindString(s), nil })
 	}
@@ -154,6 +160,7 @@ func (r *run) regexps(funcs template.FuncMap) {
 			return replaced(re.Replace(r.budget, s, with, MaxText))
 		})
 	}
+
 	funcs["regexReplaceAllLiteral"] = func(pattern, s, with string) (string, error) {
 		return matched(pattern, s, func(re *budget.Pattern) (string, error) {
 			return replaced(re.Replace(r.budget, s, strings.ReplaceAll(with, "$", "$$"), MaxText))
@@ -189,6 +196,7 @@ func (r *run) checkFormat(format string, args []any) error {
 	if verbs*longest > MaxText {
 		return errText
 	}
+
 	return r.made(4 * verbs * longest)
 }
 
@@ -204,6 +212,7 @@ func (r *run) bounded(size int, make func() string, factors ...int) (string, err
 			return "", errText
 		}
 	}
+
 	if err := r.made(max(size, 0)); err != nil {
 		return "", err
 	}
@@ -211,6 +220,7 @@ func (r *run) bounded(size int, make func() string, factors ...int) (string, err
 	if len(s) > MaxText {
 		return "", errText
 	}
+
 	return s, nil
 }
 
@@ -267,6 +277,7 @@ func (r *run) uniq(list any) ([]any, error) {
 			out = append(out, item)
 		}
 	}
+
 	return out, nil
 }
 
@@ -309,6 +320,7 @@ func (r *run) weigh(v reflect.Value, depth int) error {
 			}
 		}
 	}
+
 	return r.budget.Work(8)
 }
 
@@ -338,6 +350,7 @@ func (r *run) checked(fn any) any {
 			}
 			size += length(arg)
 		}
+
 		if err := r.budget.Bytes(64 + resultFactor*size); err != nil {
 			return failed(err)
 		}
@@ -380,9 +393,11 @@ func length(v reflect.Value) int {
 				n += length(e)
 			}
 		}
+
 		return n
 	case reflect.Map:
 		return 64 * v.Len()
 	}
+
 	return 0
 }

@@ -94,6 +94,7 @@ func (t *Template) Execute(b *budget.Budget, data map[string]any) ([]byte, error
 	if err := set.Execute(out, data); err != nil {
 		return nil, withoutValues(err)
 	}
+
 	return out.Bytes(), nil
 }
 
@@ -221,5 +222,6 @@ func withoutValues(err error) error {
 	if reason := safeReasons.FindString(text); reason != "" {
 		return fmt.Errorf("%s: %s", where, reason)
 	}
+
 	return fmt.Errorf("%s: does not work on this value (its type or form is another than the template expects)", where)
 }

@@ -33,7 +33,7 @@ func TestTemplateSeesKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := Parse(mount(), c.source)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			for range 2 { // a second run counts its own steps
 				got, err := tmpl.Execute(mount(), map[string]any{"user": "app", "db": map[string]any{"password": "s3cr3t", "port": 5432}})
@@ -86,7 +86,7 @@ func TestHostileTemplateIsStopped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := Parse(mount(), c.source)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			began := time.Now()
 			out, err := tmpl.Execute(mount(), map[string]any{"user": "app", "no": false})
@@ -135,7 +135,7 @@ func TestErrorsOfTemplatesShowNoValue(t *testing.T) {
 func TestATemplateStopsWhenTheTimeIsOver(t *testing.T) {
 	tmpl, err := Parse(nil, `{{ range until 9999 }}{{ $x := sha256sum $.user }}{{ end }}`)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	over, cancel := context.WithCancel(context.Background())
 	cancel()

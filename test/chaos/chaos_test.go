@@ -183,7 +183,7 @@ func run(t *testing.T, back backend, steps int) {
 		}
 	}
 	t.Logf("%v, %d failures counted", w.counts, w.observed.failures())
-	for _, want := range []string{"fresh", "stale or fresh while " + string(down), "refused", "restart"} {
+	for _, want := range []string{"fresh", "stale or fresh while " + string(down), "refused", "restart", "attack"} {
 		if steps >= 300 && w.counts[want] == 0 {
 			t.Errorf("no step was %q: the test proves nothing of it", want)
 		}
@@ -219,8 +219,10 @@ func (w *world) step(i int) {
 		}
 	}
 	switch n := w.r.IntN(100); {
-	case n < 62:
+	case n < 60:
 		w.mount()
+	case n < 62:
+		w.attack()
 	case n < 70:
 		w.cache.Turn(context.Background())
 		w.cache.Wait() // on the model's clock it took no time
@@ -362,6 +364,34 @@ func (w *world) mount() {
 	}
 	w.say("%s asks for %v: OK", pod, names)
 	w.delivered(sa, pod, names, answer)
+}
+
+// attack is a hostile tenant's mount among the others: whatever it is answered,
+// it is a code that is good for kubelet, holds nothing of the others' stores, and
+// comes soon; the model knows nothing of it, so that what it changed would show.
+func (w *world) attack() {
+	attacks := []map[string]string{
+		{"store": "chaos", "objects": "[{name: a, file: f}]"}, // not its store
+		{"inlineStore": "{kind: " + strings.Repeat("[", 10_000) + "}", "objects": "- {name: a, file: f}"},
+		{"store": "chaos", "objects": "[" + strings.Repeat("a,", 100_000) + "a]"},
+		{"store": "chaos", "objects": "- {find: {regexp: '" + strings.Repeat("(x{900})", 60) + "'}, file: d/}"},
+		{"store": "chaos", "objects": "- {file: f, secrets: {a: a}, template: '" + strings.Repeat(`{{ $x := repeat 100000 "a" }}`, 100) + "'}"},
+		{"store": "chaos", "forceRefresh": strings.Repeat("x", 100_000), "objects": "- {name: ../a, file: ../../f}"},
+	}
+	volume := node.Pod{Namespace: "hostile", ServiceAccount: "api", Name: "hostile-0"}.Volume(attacks[w.r.IntN(len(attacks))])
+	began := time.Now()
+	answer, err := w.client.Mount(context.Background(), volume.MountRequest())
+	w.counts["attack"]++
+	w.say("a hostile tenant asks: %v", status.Code(err))
+
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.PermissionDenied:
+	default:
+		w.t.Errorf("a hostile mount gets %v and %d files, want a refusal", err, len(answer.GetFiles()))
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		w.t.Errorf("a hostile mount took %s", took)
+	}
 }
 
 // calm says whether the store has been up for so long that nothing excuses an

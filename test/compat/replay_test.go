@@ -57,6 +57,7 @@ type testcase struct {
 	Tokens     *string           `json:"tokens"` // the attribute; "" leaves it out; default: the volume's
 	Permission *string           `json:"permission"`
 	NoTarget   bool              `json:"targetPathEmpty"`
+	Attributes *string           `json:"attributesRaw"` // the whole text
 	Steps      []json.RawMessage `json:"steps"`
 }
 
@@ -71,6 +72,7 @@ type expect struct {
 	Modes    map[string]string `json:"modes"` // octal
 	Versions map[string]string `json:"versions"`
 	Error    string            `json:"error"` // a part of it
+	Code     string            `json:"code"`  // gRPC
 	Calls    []string          `json:"calls"` // a ceiling, a service
 	Sees     []string          `json:"sees"`  // calls that must be among them
 }
@@ -130,6 +132,9 @@ func (c testcase) request(t *testing.T, w world, s step) *pb.MountRequest {
 	if c.NoTarget {
 		req.TargetPath = ""
 	}
+	if c.Attributes != nil {
+		req.Attributes = *c.Attributes
+	}
 	if tokens != nil {
 		req.Attributes = withTokens(t, req.GetAttributes(), *tokens)
 	}
@@ -167,6 +172,9 @@ func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, er
 	if want.Error != "" {
 		if got := status.Convert(err).Message(); err == nil || !strings.Contains(got, want.Error) {
 			t.Errorf("%s: error\n got %s\nwant %s", step, got, want.Error)
+		}
+		if got := status.Code(err).String(); want.Code != "" && got != want.Code {
+			t.Errorf("%s: got the code %s, want %s", step, got, want.Code)
 		}
 		return
 	}

@@ -65,7 +65,7 @@ func within(limit time.Duration, check func() error) error {
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 }
 
@@ -89,7 +89,7 @@ func newNamespace(t *testing.T, name string) namespace {
 			ns.describe()
 		}
 		if _, err := kubectl("delete", "namespace", name, "--wait=false"); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	})
 	return ns

@@ -117,7 +117,7 @@ func TestDeletedPodLeavesNoMount(t *testing.T) {
 	// An entry of the log begins with its level and may have several lines.
 	for _, entry := range regexp.MustCompile(`(?m)^[IWEF]\d{4} `).Split(log, -1) {
 		if strings.Contains(entry, "failed to clean and unmount target path") && strings.Contains(entry, uid) {
-			t.Error(entry)
+			t.Errorf("got %v, which is not what this test promises", entry)
 		}
 	}
 }

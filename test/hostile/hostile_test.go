@@ -48,7 +48,7 @@ type world struct {
 	node   *node.Node
 	aws    *aws.Server
 	coffre pb.CSIDriverProviderClient // the program's other socket
-	group  *cgroup
+	group  *program.Cgroup
 	key    sopstest.Key
 	large  string // a document of the hostile tenant's
 	config string // the file of the stores
@@ -57,15 +57,15 @@ type world struct {
 
 func begin(t *testing.T, args ...string) *world {
 	t.Helper()
-	w := &world{node: node.New(t), aws: aws.New(aws.Options{AcceptAnyToken: true, DefaultRegion: "eu-west-3"}), group: newCgroup(t), key: sopstest.NewKey(t), dir: t.TempDir()}
+	w := &world{node: node.New(t), aws: aws.New(aws.Options{AcceptAnyToken: true, DefaultRegion: "eu-west-3"}), group: program.NewCgroup(t), key: sopstest.NewKey(t), dir: t.TempDir()}
 	cloud := fixture.Serve(t, "", w.aws, w.node.CA)
 	w.node.Kube.SetServiceAccount("hostile", "api", map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/hostile"})
 	w.fill(t)
 	w.large = largeDocument(t, w.key)
 
-	env := []string{"AWS_ENDPOINT_URL=" + cloud.URL(), fmt.Sprintf("GOMEMLIMIT=%d", goMemLimit)}
+	env := []string{"AWS_ENDPOINT_URL=" + cloud.URL(), fmt.Sprintf("GOMEMLIMIT=%d", program.GoMemLimit)}
 	args = append([]string{"--stores", w.config}, args...)
-	w.Process = w.node.Serve(t, w.group.wrap(t, program.Build(t)), "aws", env, args...)
+	w.Process = w.node.Serve(t, w.group.Wrap(t, program.Build(t)), "aws", env, args...)
 	w.coffre = client(t, filepath.Join(filepath.Dir(w.Socket()), "coffre.sock"))
 	return w
 }
@@ -74,7 +74,7 @@ func client(t *testing.T, socket string) pb.CSIDriverProviderClient {
 	t.Helper()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	return pb.NewCSIDriverProviderClient(conn)
@@ -87,7 +87,7 @@ func (w *world) fill(t *testing.T) {
 	write := func(name, text string) string {
 		path := filepath.Join(w.dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		return path
 	}
@@ -220,11 +220,11 @@ func TestNothingThatATenantWritesTakesTheProviderDown(t *testing.T) {
 			a.run(t, w)
 			stop()
 			b.verify(t)
-			if n := w.group.kills(t); n > 0 {
+			if n := w.group.Kills(t); n > 0 {
 				t.Fatalf("the kernel killed the program %d times", n)
 			}
 		})
-		if t.Failed() && w.group.kills(t) > 0 {
+		if t.Failed() && w.group.Kills(t) > 0 {
 			return // there is nobody left to attack
 		}
 	}

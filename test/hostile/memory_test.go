@@ -146,7 +146,7 @@ func TestAFullCacheIsKeptWithinTheMemory(t *testing.T) {
 	time.Sleep(2 * time.Second) // for what is written in the background
 	stop()
 	b.verify(t)
-	if n := w.group.kills(t); n > 0 {
+	if n := w.group.Kills(t); n > 0 {
 		t.Fatalf("the kernel killed the program %d times", n)
 	}
 	w.rests(t)

@@ -106,6 +106,15 @@ func (p *Process) Stop() {
 	}
 }
 
+// Signal sends a signal and waits until the program has ended.
+func (p *Process) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	if err := p.command.Process.Signal(s); err != nil {
+		t.Errorf("%s is not sent: %v", s, err)
+	}
+	_ = p.command.Wait()
+}
+
 // Log is what the program has written.
 func (p *Process) Log() string {
 	text, _ := os.ReadFile(p.log)

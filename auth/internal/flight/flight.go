@@ -37,6 +37,7 @@ func (g *Group[K, V]) Do(ctx context.Context, key K, timeout time.Duration, fn f
 		g.calls[key] = c
 		go g.run(context.WithoutCancel(ctx), key, c, timeout, fn)
 	}
+
 	g.mu.Unlock()
 	select {
 	case <-c.done:
@@ -59,5 +60,6 @@ func (g *Group[K, V]) run(ctx context.Context, key K, c *call[V], timeout time.D
 		g.mu.Unlock()
 		close(c.done)
 	}()
+
 	c.value, c.err = fn(ctx)
 }

@@ -65,6 +65,7 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 	if len(r.errors) > 0 {
 		return plan.Plan{}, r.errors
 	}
+
 	return p, nil
 }
 
@@ -86,6 +87,7 @@ func (d Dialect) settings(r *reader) awsstore.Settings {
 		r.regions = append(r.regions, region)
 		s.FailoverRegions = append(s.FailoverRegions, region)
 	}
+
 	if text := p["usePodIdentity"]; text != "" {
 		on, err := strconv.ParseBool(text)
 		if err != nil {
@@ -95,12 +97,14 @@ func (d Dialect) settings(r *reader) awsstore.Settings {
 			s.Auth = awsauth.PodIdentity
 		}
 	}
+
 	switch strings.ToLower(p["preferredAddressType"]) {
 	case "ipv4":
 		s.PodIdentityAddress = awsauth.IPv4
 	case "ipv6":
 		s.PodIdentityAddress = awsauth.IPv6
 	}
+
 	return s
 }
 
@@ -199,6 +203,7 @@ func (r *reader) objects(text string) []plan.Object {
 			objects = append(objects, d.plan(r, field)...)
 		}
 	}
+
 	return objects
 }
 
@@ -219,6 +224,7 @@ func (r *reader) charge(text string) error {
 		}
 		return nil // the provider's own parser says what is wrong with it
 	}
+
 	return strict.ChargeExpanded(r.budget, root)
 }
 
@@ -241,10 +247,12 @@ func unreadable(text string, err error) string {
 			return fmt.Sprintf("objects[%d] must be a mapping of fields, such as objectName: prod/mysql", i)
 		}
 	}
+
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		return fmt.Sprintf("%s cannot be a %s", wrong.Field, wrong.Value)
 	}
+
 	return "a field holds another kind of value than it takes (a list or a mapping for a text, or the other way round)"
 }
 

@@ -25,7 +25,7 @@ func objects(text string) map[string]string { return map[string]string{"objects"
 func TestObjectsShareOneStoreAKind(t *testing.T) {
 	p, err := read(objects("[{objectName: a, objectType: secretsmanager}, {objectName: b, objectType: ssmparameter}, {objectName: c, objectType: secretsmanager, jmesPath: [{path: x, objectAlias: d}]}]"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	q := p.Queries()
 	if len(q) != 4 || q[0].Store != q[2].Store || q[0].Store == q[1].Store || q[2].Ref != q[3].Ref {
@@ -40,7 +40,7 @@ func TestARefreshTimeReplacesReadingOnEveryRepublish(t *testing.T) {
 	const list = "[{objectName: a, objectType: secretsmanager}, {objectName: b, objectType: secretsmanager, refresh: 1h}, {objectName: c, objectType: secretsmanager, objectVersion: '1'}]"
 	p, err := read(objects(list))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	q := p.Queries()
 	if q[0].Volume == "" || q[0].Refresh != 0 || q[1].Volume != "" || q[1].Refresh != time.Hour || q[2].Refresh != store.Never {

@@ -106,6 +106,7 @@ func (d *descriptor) check(r *reader, field string) {
 			bad("%s: decode: %.40q is not base64, base64url, hex or auto", at, j.Decode)
 		}
 	}
+
 	d.checkOwnFields(r, bad)
 }
 
@@ -185,6 +186,7 @@ func checkType(name, objectType, region string) string {
 		}
 		return ""
 	}
+
 	parsed, err := arn.Parse(name)
 	if err != nil {
 		return "Invalid ARN format in object name: " + name
@@ -198,6 +200,7 @@ func checkType(name, objectType, region string) string {
 	case region != "" && parsed.Region != region:
 		return fmt.Sprintf("ARN region must match region %s: %s", region, name)
 	}
+
 	return ""
 }
 

@@ -44,9 +44,11 @@ func (Dialect) Explain(err error) error {
 			lines = append(lines, e.Error())
 		}
 	}
+
 	if missing != nil {
 		lines = append(lines, fmt.Sprintf("%s: invalid parameters: %s (no such parameter, version or label)", missingIn, strings.Join(missing, ", ")))
 	}
+
 	return &explained{strings.Join(lines, "; "), err}
 }
 

@@ -27,6 +27,7 @@ func (Dialect) Ignored(parameters map[string]string) strict.Errors {
 			i.unknown(nil, name, name, level{"unknown parameter", knownParameters(), fieldsOf[descriptor](), "an entry of objects"})
 		}
 	}
+
 	root, err := strict.Parse(parameters["objects"], "objects")
 	if err != nil || root == nil || root.Kind != yaml.SequenceNode {
 		return i.errors // Plan says so
@@ -34,6 +35,7 @@ func (Dialect) Ignored(parameters map[string]string) strict.Errors {
 	for n, entry := range root.Content {
 		i.fields(entry, fmt.Sprintf("objects[%d]", n), level{"unknown field", fieldsOf[descriptor](), knownParameters(), "parameters"})
 	}
+
 	return i.errors
 }
 

@@ -24,8 +24,10 @@ func (d *descriptor) plan(r *reader, field string) []plan.Object {
 				main.Output.File = fileName(r.translation, d.ObjectAlias, "") + r.separator()
 			}
 		}
+
 		main.Output.Rewrite = r.rewrite()
 	}
+
 	objects := []plan.Object{main}
 	for _, j := range d.JMESPath {
 		objects = append(objects, plan.Object{Field: field, Sources: []plan.Source{source}, Output: plan.Output{
@@ -33,6 +35,7 @@ func (d *descriptor) plan(r *reader, field string) []plan.Object {
 			NonString: j.AllowNonString, Decode: plan.Decoding(j.Decode), StoreVersion: true,
 		}})
 	}
+
 	return objects
 }
 
@@ -67,11 +70,13 @@ func (d *descriptor) query(r *reader, field string) plan.Query {
 		Ref:     d.ref(),
 		Refresh: r.refresh.Duration(),
 	}
+
 	if d.Refresh != "" {
 		var own store.Refresh
 		_ = own.UnmarshalText([]byte(d.Refresh)) // checked
 		q.Refresh = own.Duration()
 	}
+
 	switch d.ObjectNameMatch {
 	case "prefix":
 		q.Find, q.Ref = &store.Filter{Prefix: d.ObjectName}, store.Ref{}
@@ -86,6 +91,7 @@ func (d *descriptor) query(r *reader, field string) plan.Query {
 		// unless somebody chose a refresh time.
 		q.Volume = r.req.Class + "\x00" + r.req.TargetPath
 	}
+
 	return q
 }
 
@@ -130,12 +136,14 @@ func (n *names) add(field string, d *descriptor) {
 		}
 		n.aliases[d.ObjectAlias] = true
 	}
+
 	for _, j := range d.JMESPath {
 		if j.ObjectAlias != "" && n.aliases[j.ObjectAlias] {
 			n.bad(field, "Name already in use for objectAlias: found duplicate object alias %s in JMES path entry %s", j.ObjectAlias, j.Path)
 		}
 		n.aliases[j.ObjectAlias] = true
 	}
+
 	if len(n.errors) > before || d.ObjectNameMatch != "" || d.JSONKeys != "" {
 		return
 	}

@@ -7,6 +7,7 @@
 package coffre
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -55,6 +56,7 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 		}
 		r.Add(nil, strict.Join("", name), "unknown parameter%s", hint)
 	}
+
 	r.store.Name = req.Parameters[paramStore]
 	if inline, ok := req.Parameters[paramInline]; ok {
 		if r.store.Name != "" {
@@ -68,11 +70,13 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 		r.Errors = append(r.Errors, errs...)
 		r.store = store.Selector{Inline: config}
 	}
+
 	if text, ok := req.Parameters[paramRefresh]; ok {
 		if err := r.refresh.UnmarshalText([]byte(text)); err != nil {
 			r.Add(nil, paramRefresh, "%s", err)
 		}
 	}
+
 	if text := req.Parameters[paramForce]; text != "" {
 		r.force = req.Class + "\x00" + text
 	}
@@ -80,6 +84,7 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 	if len(r.Errors) > 0 {
 		return plan.Plan{}, r.Errors
 	}
+
 	return p, nil
 }
 
@@ -173,6 +178,7 @@ func (r *reader) objects(text string) []plan.Object {
 			files[file] = field
 		}
 	}
+
 	return objects
 }
 
@@ -185,7 +191,7 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 	if o.Mode != nil {
 		out.Output.Mode = int32(*o.Mode)
 	}
-	if shapes := given(o.Key != "", "key", o.Keys != nil, "keys", o.Format != "", "format", o.Template != "", "template"); len(shapes) > 1 {
+	if shapes := o.shapes(); len(shapes) > 1 {
 		bad(shapes[1], "cannot stand beside %s: each says what the file holds", shapes[0])
 	}
 	if o.Keys != nil {
@@ -226,7 +232,9 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 		}
 		out.Output.Rewrite = &plan.Rewrite{Regexp: compile(r.Budget, o.Rewrite.Regexp, "rewrite.regexp", bad), With: o.Rewrite.With}
 	}
+
 	out.Output.File = file(o, out.Several(), bad)
+
 	return out
 }
 
@@ -234,8 +242,14 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 // draws on.
 func (r *reader) sources(o object, field string, bad func(string, string, ...any)) []plan.Source {
 	query := func(at string, s secret) plan.Query {
+		for name, text := range map[string]string{"version": s.Version, "type": s.Type} {
+			if len(text) > maxLabel {
+				bad(name, "has %d bytes; no store has one over %d", len(text), maxLabel)
+			}
+		}
+
 		q := plan.Query{Field: at, Store: r.store, Ref: store.Ref{Name: s.Name, Version: s.Version, Type: s.Type}, Optional: o.Optional, Force: r.force}
-		if name := firstOf(s.Store, o.Store); name != "" {
+		if name := cmp.Or(s.Store, o.Store); name != "" {
 			q.Store = store.Selector{Name: name}
 		}
 		if q.Store == (store.Selector{}) && r.req.Parameters[paramInline] == "" {
@@ -246,6 +260,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 		}
 		return q
 	}
+
 	var sources []plan.Source
 	switch {
 	case o.Name != "" && o.Find != nil:
@@ -271,6 +286,7 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 		checkName(s.Name, "secrets."+alias, bad)
 		sources = append(sources, plan.Source{Alias: alias, Query: query(field+".secrets."+alias, s)})
 	}
+
 	return sources
 }
 
@@ -279,6 +295,7 @@ var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // maxWith bounds what one match of a rewrite becomes.
 const maxWith = 1024 // bytes
 
+const maxLabel = 512 // bytes of a version or a type
 const maxName = 2048 // bytes; the longest of the stores' own limits, an ARN of Parameter Store
 
 func checkName(name, at string, bad func(string, string, ...any)) {
@@ -306,6 +323,7 @@ func (r *reader) filter(f find, bad func(string, string, ...any)) *store.Filter 
 		}
 		tags = append(tags, k+"="+f.Tags[k])
 	}
+
 	return &store.Filter{Prefix: f.Prefix, Regexp: f.Regexp, Tags: strings.Join(tags, ",")}
 }
 
@@ -334,6 +352,7 @@ func file(o object, several bool, bad func(string, string, ...any)) string {
 	case strings.Contains(o.Name, "/") || plan.PathFault(o.Name) != "":
 		bad("file", "is missing, and %.120q cannot be the file's name", o.Name)
 	}
+
 	return o.Name
 }
 
@@ -349,22 +368,19 @@ func compile(b *budget.Budget, pattern, at string, bad func(string, string, ...a
 	return re
 }
 
-// given lists the names that are set.
-func given(pairs ...any) []string {
-	var names []string
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i].(bool) {
-			names = append(names, pairs[i+1].(string))
+// shapes are the fields that each say what the file holds, of those that are
+// set.
+func (o object) shapes() []string {
+	var set []string
+	add := func(is bool, name string) {
+		if is {
+			set = append(set, name)
 		}
 	}
-	return names
-}
 
-func firstOf(names ...string) string {
-	for _, n := range names {
-		if n != "" {
-			return n
-		}
-	}
-	return ""
+	add(o.Key != "", "key")
+	add(o.Keys != nil, "keys")
+	add(o.Format != "", "format")
+	add(o.Template != "", "template")
+	return set
 }

@@ -64,7 +64,7 @@ func TestEveryFieldReachesThePlan(t *testing.T) {
   file: url
 `})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	o := p.Objects
 	q := p.Queries()
@@ -88,7 +88,7 @@ func TestEveryFieldReachesThePlan(t *testing.T) {
 func TestInlineStoreIsReadOnceForAllObjects(t *testing.T) {
 	p, err := read(map[string]string{"inlineStore": "{kind: toy, region: x}", "objects": "[{name: a}, {name: b}]"})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	q := p.Queries()
 	if q[0].Store.Inline == nil || q[0].Store != q[1].Store || !q[0].Store.Inline.Inline || q[0].Store.Inline.Settings.(*toySettings).Region != "x" {

@@ -30,6 +30,7 @@ func (m *mode) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%.20q is outside 0000 to 0777: the driver sets permission bits only", text)
 	}
 	*m = mode(n)
+
 	return nil
 }
 

@@ -89,6 +89,7 @@ func (c Caller) Do(ctx context.Context, operation string, fn func(context.Contex
 				continue
 			}
 		}
+
 		return v.Throttled, err
 	}
 }
@@ -101,6 +102,7 @@ func (c Caller) attempt(ctx context.Context, operation string, fn func(context.C
 		busy := errors.Is(err, pace.ErrFull) || c.Pacer.Rate() > 0
 		return Verdict{Throttled: busy, Transient: true}, errors.Join(ErrNoTurn, err)
 	}
+
 	outcome, after := pace.Failed, time.Duration(0)
 	defer func() { grant.Release(outcome, after) }()
 
@@ -183,12 +185,14 @@ func Each(n int, fn func(int)) {
 			fn(i)
 		}()
 	}
+
 	var first any
 	for range n {
 		if p := <-done; p != nil && first == nil {
 			first = p
 		}
 	}
+
 	if first != nil {
 		panic(fmt.Sprintf("a read failed: %T", first))
 	}
@@ -258,6 +262,7 @@ func (p Places) Fetch(ctx context.Context, refs []store.Ref, answered func(i int
 				failed[i] = p.Together(append(causes[i], res.Err))
 			}
 		}
+
 		if pending = later; len(pending) == 0 || ctx.Err() != nil {
 			break
 		}
@@ -274,6 +279,7 @@ func (p Places) Fetch(ctx context.Context, refs []store.Ref, answered func(i int
 		named.Object = refs[i].String()
 		failed[i] = &named
 	}
+
 	return secrets, failed.OrNil()
 }
 
@@ -297,6 +303,7 @@ func (p Places) First(ctx context.Context, in func(ctx context.Context, n int) *
 			break
 		}
 	}
+
 	return p.Together(causes)
 }
 
@@ -326,6 +333,7 @@ func (p Places) Together(errs []*store.Error) *store.Error {
 			together.Reason = store.Unavailable
 		}
 	}
+
 	together.Text = fmt.Sprintf("none of %d %s gave it: %s", len(errs), p.Noun, strings.Join(texts, "; "))
 	together.Cause = errors.Join(causes...)
 

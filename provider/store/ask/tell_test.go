@@ -24,7 +24,7 @@ func TestEveryCallIsToldAtVerbosity5WithoutWhatItAnswered(t *testing.T) {
 		var out bytes.Buffer
 		klog.SetSlogLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.Level(-128)})))
 		if err := flags.Set("v", verbosity); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		tries := 0
 		c := Caller{Pacer: pace.New(pace.Options{}), Tenant: "shop", Last: true, Judge: func(error) Verdict { return Verdict{Transient: true, Code: "Slow"} }}
@@ -36,7 +36,7 @@ func TestEveryCallIsToldAtVerbosity5WithoutWhatItAnswered(t *testing.T) {
 		})
 		klog.ClearLogger()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if got := strings.Count(out.String(), "store: call"); got != want {
 			t.Errorf("-v=%s: %d lines, want %d:\n%s", verbosity, got, want, out.String())

@@ -142,6 +142,22 @@ func (c *cloud) at(e endpoint) (*clients, func(), error) {
 	})
 }
 
+// warm opens the connections to a region that nobody has asked yet: to the
+// service and to where one signs in for it, while it is found out who asks.
+func (c *cloud) warm(ctx context.Context, kind string, e endpoint) (first bool) {
+	if c.clients.Has(e) {
+		return false
+	}
+	k, release, err := c.at(e)
+	if err != nil {
+		return false
+	}
+	defer release()
+	c.ahead(ctx, kind, e, k)
+	c.opts.Broker.Ahead(ctx, e.region, e.fips)
+	return true
+}
+
 // ahead opens the connection to a region's host while somebody signs in.
 func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) {
 	var u url.URL
@@ -164,6 +180,7 @@ func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) 
 		}
 		u = at.URI
 	}
+
 	c.opts.SDK.Open(&u)
 }
 
@@ -183,9 +200,11 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 				}
 			}
 		}
+
 		p = pace.New(pace.Options{})
 		c.pacers[key] = p
 	}
+
 	return p
 }
 
@@ -193,6 +212,7 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 type session struct {
 	cloud   *cloud
 	kind    string
+	warmed  bool // connections were opened ahead already
 	config  store.Config
 	login   *awsauth.Session
 	tenant  string // who waits in turn
@@ -217,6 +237,7 @@ func (c *cloud) open(ctx context.Context, kind string, cfg store.Config, id auth
 			return nil, fault.As(err, err.Error())
 		}
 	}
+
 	if !validRegion(region) {
 		return nil, store.Errorf(store.Invalid, "%.40q is no AWS region", region)
 	}
@@ -233,13 +254,14 @@ func (c *cloud) open(ctx context.Context, kind string, cfg store.Config, id auth
 	if err != nil {
 		return nil, err
 	}
+	warmed := c.warm(ctx, kind, endpoint{region, s.UseFIPS})
 	who, openErr := c.opts.Broker.Open(ctx, id, *login)
 	if openErr != nil {
 		return nil, loginFailed(openErr)
 	}
 
 	return &session{
-		cloud: c, kind: kind, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
+		cloud: c, kind: kind, warmed: warmed, config: cfg, login: who, tenant: id.Namespace, fips: s.UseFIPS,
 		regions: append([]string{region}, s.FailoverRegions...),
 	}, nil
 }
@@ -257,6 +279,7 @@ func (s *Settings) loginAs(cfg store.Config, namespace string) (*awsauth.Login, 
 			return nil, err
 		}
 	}
+
 	return &login, nil
 }
 
@@ -307,6 +330,7 @@ func (s *session) fetch(ctx context.Context, refs []store.Ref, answered func(int
 		}
 		return in(ctx, r, asked, told), nil
 	}
+
 	return p.Fetch(ctx, refs, answered)
 }
 
@@ -327,6 +351,7 @@ func (s *session) list(ctx context.Context, filter store.Filter, limit int, in f
 	if err != nil {
 		return nil, err
 	}
+
 	return found.Refs()
 }
 
@@ -350,7 +375,8 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 			return nil
 		},
 	}
-	if !s.login.Ready() {
+
+	if !s.warmed && !s.login.Ready() {
 		s.cloud.ahead(ctx, s.kind, at, r.clients)
 	}
 	if err := r.signIn(ctx); err != nil {
@@ -379,6 +405,7 @@ func (r *regional) call(ctx context.Context, op string, fn func(context.Context)
 	if d.Code == "" {
 		d.Unreached = peer.Unreached(err)
 	}
+
 	return d
 }
 
@@ -449,5 +476,6 @@ func (r *regional) checkName(name, service string) *store.Error {
 	case parts[3] != r.region:
 		return store.Errorf(store.Invalid, "ARN region must match region %s: %s", r.region, name)
 	}
+
 	return nil
 }

@@ -67,6 +67,7 @@ func (r *regional) words(d *awsauth.RegionError, ref store.Ref, permission strin
 	case d.Refuses():
 		return store.Denied, fmt.Sprintf("%s in %s refused %s: %s", title(r.kind), d.Region, who, answer(d))
 	}
+
 	return store.Unavailable, fmt.Sprintf("%s in %s answers %s to %s, which is no refusal that it documents", title(r.kind), d.Region, answer(d), who)
 }
 
@@ -85,6 +86,7 @@ func (r *regional) missing(d *awsauth.RegionError, ref store.Ref) (store.Reason,
 	case version != "" || stage != "":
 		return store.NotFound, fmt.Sprintf("there is no such secret in %s, or no such version of it", d.Region)
 	}
+
 	return store.NotFound, fmt.Sprintf("there is no such secret in %s", d.Region)
 }
 

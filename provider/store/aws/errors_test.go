@@ -128,7 +128,7 @@ func TestMissingRequirementsAreSaidWhenTheStoreIsOpened(t *testing.T) {
 		c.settings.Region = "us-east-1"
 		config, errs := Inline(SecretsManager, "x", c.settings, store.InlineOptions{Dialect: store.OwnDialect})
 		if errs != nil {
-			t.Fatal(errs)
+			t.Fatalf("got the error %v, want none", errs)
 		}
 		_, err := w.kinds()[0].Open(t.Context(), *config, who)
 		if err == nil || !strings.Contains(err.Error(), c.want) || store.ReasonOf(err) != store.Precondition {
@@ -164,7 +164,7 @@ func TestMistakesInSettingsAreFoundBeforeAnythingIsSent(t *testing.T) {
 	}
 	for _, region := range []string{"us-east-1", "eu-west-3", "cn-north-1", "us-gov-west-1", "ap-southeast-5", "us-isob-east-1", "eusc-de-east-1", "mx-central-1"} {
 		if errs := (&Settings{Region: region}).Check(false); errs != nil {
-			t.Error(errs)
+			t.Errorf("got the error %v, want none", errs)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func TestSettingsKeepTheirMeaningThroughYAML(t *testing.T) {
 		RoleARN: "r", AssumeRoleARN: "a", ExternalID: "e", SessionTags: map[string]string{"k": "v"}, UseFIPS: true}
 	text, err := yaml.Marshal(&in)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	var out Settings
 	if err := yaml.Unmarshal(text, &out); err != nil || fmt.Sprint(out) != fmt.Sprint(in) {
@@ -208,13 +208,13 @@ func TestExpiredCredentialsAreRenewedWithinTheCall(t *testing.T) {
 	w.put("us-east-1", "s", current("v")...)
 	w.AddFault(aws.Fault{Op: "GetSecretValue", Status: 400, Code: "ExpiredTokenException", Times: 1})
 	if _, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("s")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if n := w.total("AssumeRoleWithWebIdentity"); n != 2 {
 		t.Errorf("%d logins", n)
 	}
 	if w.requested["aws-secrets-manager GetSecretValue ok"] != 1 || w.requested["aws-secrets-manager GetSecretValue ExpiredTokenException"] != 1 || w.exchanged["irsa ok"] != 2 {
-		t.Error(w.requested, w.exchanged)
+		t.Errorf("got %v %v, which is not what this test promises", w.requested, w.exchanged)
 	}
 }
 
@@ -230,10 +230,10 @@ func TestRegionOfTheNodeIsUsedWhereNobodyNamesOne(t *testing.T) {
 	for _, o := range []Options{{Region: "eu-west-1"}, {Node: node{"eu-west-1", nil}}} {
 		s, err := kind(o).Open(t.Context(), *config, identity())
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if _, err := s.Fetch(t.Context(), refs("s")); err != nil {
-			t.Error(err)
+			t.Errorf("got the error %v, want none", err)
 		}
 	}
 	for want, o := range map[string]Options{
@@ -241,7 +241,7 @@ func TestRegionOfTheNodeIsUsedWhereNobodyNamesOne(t *testing.T) {
 		"failed to retrieve region from node. error Region not found": {Node: node{"", errors.New("failed to retrieve region from node. error Region not found")}},
 	} {
 		if _, err := kind(o).Open(t.Context(), *config, identity()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Error(err)
+			t.Errorf(`got %v, where err == nil || !strings.Contains(err.Error(), want) must not be so`, err)
 		}
 	}
 }

@@ -80,5 +80,6 @@ func refIn(ref store.Ref, n int, region string) store.Ref {
 		parts[3] = region
 		ref.Name = strings.Join(parts, ":")
 	}
+
 	return ref
 }

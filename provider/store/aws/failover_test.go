@@ -60,7 +60,7 @@ func TestSecondRegionIsAskedOnlyWhenTheFirstFails(t *testing.T) {
 					return
 				}
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("got the error %v, want none", err)
 				}
 				if string(got[0].Value) != "second" {
 					t.Errorf("%q", []byte(got[0].Value))
@@ -99,7 +99,7 @@ func TestSecondRegionIsAskedForWhatIsMissingOnly(t *testing.T) {
 	w.AddFault(broken("", aws.Fault{ID: "b", Status: 503, Code: "ServiceUnavailable"}))
 	got, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if string(got[0].Value) != "us-east-1" || string(got[1].Value) != "eu-west-1" {
 		t.Errorf("%q %q", []byte(got[0].Value), []byte(got[1].Value))
@@ -114,7 +114,7 @@ func TestCredentialsServeInTheSecondRegionToo(t *testing.T) {
 	w.put("eu-west-1", "s", current("second")...)
 	w.AddFault(broken("secretsmanager", aws.Fault{Drop: true}))
 	if _, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if n := w.total("AssumeRoleWithWebIdentity"); n != 1 {
 		t.Errorf("%d logins", n)
@@ -131,7 +131,7 @@ func TestAlternateNamesAreUsedInOtherRegions(t *testing.T) {
 		{Name: "arn:aws:secretsmanager:us-east-1:123456789012:secret:same-AbCdEf"},
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if string(got[0].Value) != "alternate" || got[0].Version != "b1" || string(got[1].Value) != "replica" {
 		t.Errorf("%q %s %q", []byte(got[0].Value), got[0].Version, []byte(got[1].Value))
@@ -152,13 +152,13 @@ func TestEveryRegionIsNamedWhereAllFail(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "body-text") {
-		t.Error(err)
+		t.Errorf(`got %v, where strings.Contains(err.Error(), "body-text") must not be so`, err)
 	}
 	if d := new(RegionError); !errors.As(err, &d) || d.Region != "us-east-1" || d.Op != "GetSecretValue" {
 		t.Errorf("%+v", d)
 	}
 	if store.ReasonOf(err) != store.Unavailable {
-		t.Error(store.ReasonOf(err))
+		t.Errorf("got %v, want %v", store.ReasonOf(err), store.Unavailable)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestMissingInTheSecondRegionIsNotMissing(t *testing.T) {
 	w.AddFault(broken("secretsmanager", aws.Fault{Drop: true}))
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("s"))
 	if err == nil || store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), "there is no such secret in eu-west-1") {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -192,7 +192,7 @@ func TestFailedLoginIsOneErrorOfTheStore(t *testing.T) {
 	w.AddFault(broken("sts", aws.Fault{Status: 403, Code: "AccessDenied"}))
 	_, err := w.open(t, SecretsManager, twoRegions).Fetch(t.Context(), refs("a", "b", "c"))
 	if e := new(store.Error); !errors.As(err, &e) || e.Object != "" || strings.Count(err.Error(), "trust policy") != 1 {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 	if e := (store.Errors{}); errors.As(err, &e) {
 		t.Error("one error a secret")

@@ -61,6 +61,7 @@ func parameterOf(ref store.Ref) (parameter, *store.Error) {
 		resource = parts[len(parts)-1]
 		head = strings.TrimSuffix(ref.Name, resource)
 	}
+
 	if base, selector, ok := strings.Cut(resource, ":"); ok {
 		p.base, p.selector = head+base, ":"+selector
 	}
@@ -73,6 +74,7 @@ func parameterOf(ref store.Ref) (parameter, *store.Error) {
 	case version+label != "":
 		p.selector = ":" + version + label
 	}
+
 	return p, nil
 }
 
@@ -94,6 +96,7 @@ func readParameters(ctx context.Context, r *regional, refs []store.Ref, told fun
 			wanted = append(wanted, p)
 		}
 	}
+
 	groups := apart(wanted)
 	var mu sync.Mutex
 	ask.Each(len(groups), func(i int) {
@@ -128,6 +131,7 @@ func apart(wanted []parameter) [][]parameter {
 		groups[at] = append(groups[at], p)
 		bases[at][key] = true
 	}
+
 	return groups
 }
 
@@ -163,6 +167,7 @@ func (r *regional) parameters(ctx context.Context, group []parameter) map[string
 			}
 		}
 	}
+
 	return out
 }
 
@@ -179,12 +184,14 @@ func (r *regional) parameter(p parameter, answered []types.Parameter) ask.Result
 		}
 		return ask.Result{Secret: store.Secret{Value: store.Value(*a.Value), Version: strconv.FormatInt(a.Version, 10)}}
 	}
+
 	d := awsauth.Item(r.region, "ssm", "GetParameters", "InvalidParameters", "")
 	d.Fault = smithy.FaultClient
 	text := "there is no such parameter in " + r.region
 	if p.selector != "" {
 		text += ", or it has no version or label " + p.selector[1:]
 	}
+
 	return ask.Result{Err: &store.Error{Reason: store.NotFound, Object: p.ref.String(), Text: text, Cause: d}}
 }
 
@@ -219,6 +226,7 @@ func listByPath(ctx context.Context, r *regional, f *store.Finder) *store.Error 
 				return nil
 			}
 		}
+
 		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
 			return nil
 		}
@@ -246,6 +254,7 @@ func listDescribed(ctx context.Context, r *regional, f *store.Finder) *store.Err
 				return nil
 			}
 		}
+
 		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
 			return nil
 		}

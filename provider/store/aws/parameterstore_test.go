@@ -20,7 +20,7 @@ func TestParametersAreReadByTens(t *testing.T) {
 	}
 	got, err := w.open(t, ParameterStore, Settings{}).Fetch(t.Context(), refs(append(names, names[0])...))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for i := range names {
 		if string(got[i].Value) != fmt.Sprint(i) || got[i].Version != "7" {
@@ -48,7 +48,7 @@ func TestOneParameterUnderSeveralVersions(t *testing.T) {
 	}
 	got, err := w.open(t, ParameterStore, Settings{}).Fetch(t.Context(), wanted)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for i, want := range []string{"three", "one", "two", "two", "two", "slash", "slash", "slash", "slash"} {
 		if string(got[i].Value) != want {
@@ -70,7 +70,7 @@ func TestParameterErrorsAreAboutTheirParameter(t *testing.T) {
 	})
 	failed := store.Errors{}
 	if !errors.As(err, &failed) {
-		t.Fatal(err)
+		t.Fatalf(`got %v, where !errors.As(err, &failed) must not be so`, err)
 	}
 	for i, want := range map[int]string{
 		1: "b: access denied: role arn:aws:iam::123456789012:role/shop (service account shop/api) lacks ssm:GetParameters, in us-east-1 (request rq-1)",
@@ -108,7 +108,7 @@ func TestFindParameters(t *testing.T) {
 		before := w.total(c.op)
 		got, err := s.List(t.Context(), c.f, 10)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		var names []string
 		for _, r := range got {
@@ -121,7 +121,7 @@ func TestFindParameters(t *testing.T) {
 	w.AddFault(aws.Fault{Status: 400, Code: "AccessDeniedException"})
 	for prefix, want := range map[string]string{"/app/x": "lacks ssm:GetParametersByPath on /app, which find needs", "x": "lacks ssm:DescribeParameters, which find needs"} {
 		if _, err := s.List(t.Context(), store.Filter{Prefix: prefix}, 10); err == nil || !strings.Contains(err.Error(), want) {
-			t.Error(err)
+			t.Errorf(`got %v, where err == nil || !strings.Contains(err.Error(), want) must not be so`, err)
 		}
 	}
 }

@@ -76,6 +76,7 @@ func readSecrets(ctx context.Context, r *regional, refs []store.Ref, told func(i
 			singles = append(singles, ref)
 		}
 	}
+
 	if len(plain) < worthBatch || !r.mayBatch() {
 		singles, plain = append(singles, plain...), nil
 	}
@@ -93,6 +94,7 @@ func readSecrets(ctx context.Context, r *regional, refs []store.Ref, told func(i
 			}
 		}
 	}
+
 	batches := slices.Collect(slices.Chunk(plain, batchSize))
 	ask.Each(len(batches)+len(singles), func(i int) {
 		if i < len(batches) {
@@ -126,6 +128,7 @@ func (r *regional) secret(ctx context.Context, ref store.Ref) ask.Result {
 	}); d != nil {
 		return ask.Result{Err: r.refused(d, ref, "secretsmanager:GetSecretValue")}
 	}
+
 	return r.value(ref, got.SecretString, got.SecretBinary, got.VersionId)
 }
 
@@ -172,27 +175,33 @@ func (r *regional) batch(ctx context.Context, refs []store.Ref) map[store.Ref]as
 						out[ref] = ask.Result{Err: r.refused(d, ref, "secretsmanager:BatchGetSecretValue")}
 					}
 				}
+
 				return out
 			}
+
 			r.refuseBatch(d)
 			break
 		}
+
 		r.match(got, refs, out)
 		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
 			break
 		}
 	}
+
 	var missing []store.Ref
 	for _, ref := range refs {
 		if _, ok := out[ref]; !ok {
 			missing = append(missing, ref)
 		}
 	}
+
 	singles := make([]ask.Result, len(missing))
 	ask.Each(len(missing), func(i int) { singles[i] = r.secret(ctx, missing[i]) })
 	for i, ref := range missing {
 		out[ref] = singles[i]
 	}
+
 	return out
 }
 
@@ -206,6 +215,7 @@ func (r *regional) match(got *secretsmanager.BatchGetSecretValueOutput, refs []s
 				out[ref] = r.value(ref, v.SecretString, v.SecretBinary, v.VersionId)
 			}
 		}
+
 		for _, e := range got.Errors {
 			if sdk.ToString(e.SecretId) != ref.Name || strings.HasPrefix(ref.Name, "arn:") {
 				continue
@@ -271,6 +281,7 @@ func (r *regional) refuseBatch(d *awsauth.RegionError) {
 			}
 		}
 	}
+
 	c.noBatch[r.batchKey()] = now.Add(noBatchFor)
 }
 
@@ -293,6 +304,7 @@ func listSecrets(ctx context.Context, r *regional, f *store.Finder) *store.Error
 			in.Filters = append(in.Filters, types.Filter{Key: types.FilterNameStringTypeTagValue, Values: []string{t.Value}})
 		}
 	}
+
 	for {
 		var got *secretsmanager.ListSecretsOutput
 		if d := r.call(ctx, "ListSecrets", func(ctx context.Context) (err error) {
@@ -313,6 +325,7 @@ func listSecrets(ctx context.Context, r *regional, f *store.Finder) *store.Error
 				return nil
 			}
 		}
+
 		if in.NextToken = got.NextToken; sdk.ToString(in.NextToken) == "" {
 			return nil
 		}

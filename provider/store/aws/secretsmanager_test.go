@@ -30,7 +30,7 @@ func TestSecretsOfOneMountAreReadInBatches(t *testing.T) {
 	}
 	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs(names...))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for i, s := range got {
 		if string(s.Value) != fmt.Sprintf("value-%d", i) {
@@ -105,7 +105,7 @@ func TestRefusedBatchIsRememberedForAnHour(t *testing.T) {
 			}
 			time.Sleep(noBatchFor)
 			if _, err := open(SecretsManager, Settings{}, 0).Fetch(t.Context(), refs(names...)); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			if n := w.total(":BatchGetSecretValue"); n != 2 {
 				t.Errorf("%s: %d batches after an hour", f.Code, n)
@@ -120,7 +120,7 @@ func TestFewSecretsAreReadWithoutABatch(t *testing.T) {
 		w.put("us-east-1", n, current(n)...)
 	}
 	if _, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "b", "c", "a", "b")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if n := w.total(":BatchGetSecretValue"); n != 0 {
 		t.Errorf("%d batches", n)
@@ -140,10 +140,10 @@ func TestErrorsInsideABatchAreAboutTheirSecret(t *testing.T) {
 	got, err := w.open(t, SecretsManager, Settings{}).Fetch(t.Context(), refs("a", "gone", "b", missing, "c", "arn:aws:secretsmanager:us-east-1:123456789012:secret:c"))
 	failed := store.Errors{}
 	if !errors.As(err, &failed) || len(failed) != 2 || failed[1] == nil || failed[3] == nil {
-		t.Fatal(err)
+		t.Fatalf("got %v, which is not what this test promises", err)
 	}
 	if failed[1].Reason != store.NotFound || failed[1].Object != "gone" {
-		t.Error(failed[1])
+		t.Errorf("got %v, which is not what this test promises", failed[1])
 	}
 	for i, want := range map[int]string{0: "a", 2: "b", 4: "c", 5: "c"} {
 		if string(got[i].Value) != want {
@@ -180,7 +180,7 @@ func TestFindSecrets(t *testing.T) {
 	} {
 		got, err := s.List(t.Context(), c.f, 10)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		var names []string
 		for _, r := range got {
@@ -191,9 +191,9 @@ func TestFindSecrets(t *testing.T) {
 		}
 	}
 	if _, err := s.List(t.Context(), store.Filter{}, 4); !errors.Is(err, store.ErrTooMany) {
-		t.Error(err)
+		t.Errorf(`got %v, where !errors.Is(err, store.ErrTooMany) must not be so`, err)
 	}
 	if _, err := s.List(t.Context(), store.Filter{}, 5); err != nil {
-		t.Error(err)
+		t.Errorf("got the error %v, want none", err)
 	}
 }

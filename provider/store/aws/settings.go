@@ -80,6 +80,7 @@ func (s *Settings) Check(bool) []store.Mistake {
 			bad(at, "%s is in another partition of AWS than %s, where no credential of it is good", r, s.Region)
 		}
 	}
+
 	switch s.Auth {
 	case "", awsauth.IRSA, awsauth.PodIdentity, awsauth.Static:
 	default:
@@ -97,7 +98,9 @@ func (s *Settings) Check(bool) []store.Mistake {
 			bad("roleARN", "is for auth: irsa; to take on a role after %s, use assumeRoleARN", s.Auth)
 		}
 	}
+
 	s.checkChain(bad)
+
 	return found
 }
 
@@ -111,6 +114,7 @@ func (s *Settings) checkChain(bad func(field, format string, args ...any)) {
 		}
 		return
 	}
+
 	if !roleARN.MatchString(s.AssumeRoleARN) {
 		bad("assumeRoleARN", "%.80q is no ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop", s.AssumeRoleARN)
 	}

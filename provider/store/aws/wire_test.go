@@ -31,7 +31,7 @@ func newWire(t testing.TB, permissions ...aws.Rule) *wire {
 	t.Helper()
 	issuer, err := oidc.NewIssuer("https://oidc.test")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	fake := aws.New(aws.Options{})
 	fake.AddIssuer(issuer.URL, issuer.Keys())
@@ -41,11 +41,11 @@ func newWire(t testing.TB, permissions ...aws.Rule) *wire {
 	fake.AddRole(aws.Role{ARN: shopRole, Subjects: []string{"system:serviceaccount:shop:api", "system:serviceaccount:shop:web"}, Permissions: permissions})
 	ca, err := serve.NewAuthority()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	l, err := serve.Start("127.0.0.1:0", fake, ca)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	t.Cleanup(l.Close)
 	transport := l.Client().Transport.(*http.Transport).Clone()
@@ -72,7 +72,7 @@ func (w *wire) fetch(t testing.TB, kind string, id auth.Identity, s Settings, re
 	}
 	config, errs := Inline(kind, "wire", s, store.InlineOptions{Dialect: store.OwnDialect})
 	if errs != nil {
-		t.Fatal(errs)
+		t.Fatalf("got the error %v, want none", errs)
 	}
 	for _, k := range w.kinds {
 		if k.Name == kind {
@@ -93,13 +93,13 @@ func TestStrictAWSIsSatisfied(t *testing.T) {
 	}
 	got, err := w.fetch(t, SecretsManager, w.pod("api", awsauth.AudienceIRSA), Settings{}, refs("prod/0", "prod/1", "prod/2", "prod/3", "prod/4")...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if string(got[4].Value) != "s4" || got[4].Version == "" {
 		t.Errorf("%v", got)
 	}
 	if calls := strings.Join(w.Notation(), "\n"); strings.Count(calls, "\n") != 1 {
-		t.Error(calls)
+		t.Errorf(`got %v, where strings.Count(calls, "\n") != 1 must not be so`, calls)
 	}
 	for _, c := range w.Calls() {
 		if c.Op == "BatchGetSecretValue" && c.Caller != "coffre-shop-api" {
@@ -134,11 +134,11 @@ func TestStrictAWSRefusesAndTheErrorSaysWhatToDo(t *testing.T) {
 	w.Reset()
 	for range 2 {
 		if _, err := w.fetch(t, SecretsManager, good, Settings{}, refs("prod/a", "prod/b", "prod/c", "prod/d")...); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	if w.Count("BatchGetSecretValue") != 1 || w.Count("GetSecretValue") != 8 {
-		t.Error(w.Notation())
+		t.Errorf("got %v, which is not what this test promises", w.Notation())
 	}
 }
 
@@ -148,12 +148,12 @@ func TestRevokedSessionsLogInAgain(t *testing.T) {
 	id := w.pod("api", awsauth.AudienceIRSA)
 	for range 2 {
 		if _, err := w.fetch(t, SecretsManager, id, Settings{}, store.Ref{Name: "a"}); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		w.RevokeAll()
 	}
 	if n := w.Count("AssumeRoleWithWebIdentity"); n != 2 {
-		t.Error(w.Notation())
+		t.Errorf(`got %v, where n != 2 must not be so`, w.Notation())
 	}
 }
 
@@ -172,7 +172,7 @@ func TestConnectionsAreSharedAndBounded(t *testing.T) {
 				wanted = append(wanted, store.Ref{Name: fmt.Sprint("s", i), Version: "AWSCURRENT"})
 			}
 			if _, err := w.fetch(t, SecretsManager, id, Settings{}, wanted...); err != nil {
-				t.Error(err)
+				t.Errorf("got the error %v, want none", err)
 			}
 		})
 	}
@@ -191,7 +191,7 @@ func TestStrictParameterStore(t *testing.T) {
 	id := w.pod("api", awsauth.AudienceIRSA)
 	got, err := w.fetch(t, ParameterStore, id, Settings{}, store.Ref{Name: "/app/a"}, store.Ref{Name: "/app/a", Version: "1"}, store.Ref{Name: "/app/b"})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if string(got[0].Value) != "two" || string(got[1].Value) != "one" || string(got[2].Value) != "b" || got[0].Version != "2" {
 		t.Errorf("%q %q %q %s", []byte(got[0].Value), []byte(got[1].Value), []byte(got[2].Value), got[0].Version)

@@ -102,13 +102,13 @@ func (w *world) opener(t testing.TB) func(kind string, s Settings, timeout time.
 		}
 		config, errs := Inline(kind, "test", s, store.InlineOptions{Dialect: store.OwnDialect, Timeout: timeout})
 		if errs != nil {
-			t.Fatal(errs)
+			t.Fatalf("got the error %v, want none", errs)
 		}
 		for _, k := range kinds {
 			if k.Name == kind {
 				opened, err := k.Open(t.Context(), *config, identity())
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("got the error %v, want none", err)
 				}
 				return opened
 			}

@@ -35,6 +35,7 @@ func parse(text string, f Format) (*document, error) {
 			return nil, err
 		}
 	}
+
 	branches, err := parseText(text, f)
 	if err != nil {
 		return nil, err
@@ -44,6 +45,7 @@ func parse(text string, f Format) (*document, error) {
 			return nil, err
 		}
 	}
+
 	data, fs, err := takeMetadata(branches, f)
 	if err != nil {
 		return nil, err
@@ -52,6 +54,7 @@ func parse(text string, f Format) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &document{format: f, data: data, meta: meta}, nil
 }
 
@@ -69,6 +72,7 @@ func (d *document) keys() []string {
 			}
 		}
 	}
+
 	return keys
 }
 
@@ -96,6 +100,7 @@ func (d *document) decryptWith(key []byte) ([]mapping, error) {
 			return nil, store.Errorf(store.Invalid, "%s", err)
 		}
 	}
+
 	want, err := w.open(d.meta.mac, d.meta.lastModified)
 	text, is := want.(string)
 	if err != nil || !is {
@@ -105,6 +110,7 @@ func (d *document) decryptWith(key []byte) ([]mapping, error) {
 	if subtle.ConstantTimeCompare([]byte(got), []byte(text)) != 1 {
 		return nil, store.Errorf(store.Invalid, "was changed after it was encrypted: its MAC does not fit its values; restore it, or encrypt it anew with sops")
 	}
+
 	return plain, nil
 }
 
@@ -161,6 +167,7 @@ func (w *walker) mapping(in mapping, p place) (mapping, error) {
 			out = append(out, entry{value: plain})
 			continue
 		}
+
 		below := p.below(e.key)
 		below.marked = below.marked || cs.marked || !w.meta.rule.onComments && w.meta.rule.marks(e.key)
 		if len(below.path) > maxPath {
@@ -176,6 +183,7 @@ func (w *walker) mapping(in mapping, p place) (mapping, error) {
 		out = append(out, entry{key: e.key, value: v, merge: e.merge})
 		cs = comments{}
 	}
+
 	return out, nil
 }
 
@@ -192,6 +200,7 @@ func (w *walker) list(in list, p place) (list, error) {
 			out = append(out, plain)
 			continue
 		}
+
 		below := p
 		below.marked = p.marked || cs.marked
 		v, err := w.value(item, below)
@@ -201,6 +210,7 @@ func (w *walker) list(in list, p place) (list, error) {
 		out = append(out, v) // a comment of the plaintext's list is an item of the encrypted one
 		cs = comments{}
 	}
+
 	return out, nil
 }
 
@@ -219,6 +229,7 @@ func (w *walker) value(v any, p place) (any, error) {
 		}
 		return v, nil
 	}
+
 	text, is := v.(string)
 	if !is {
 		return nil, fmt.Errorf("was changed after it was encrypted: its %q is not encrypted", clip(p.path))
@@ -228,6 +239,7 @@ func (w *walker) value(v any, p place) (any, error) {
 		return nil, fmt.Errorf("was changed after it was encrypted: its %q %w", clip(p.path), err)
 	}
 	w.sum(plain)
+
 	return plain, nil
 }
 
@@ -253,6 +265,7 @@ func (w *walker) comment(c comment, p place, cs comments) (comment, error) {
 		w.sum(v)
 		return comment{text: v, inline: c.inline}, nil
 	}
+
 	return c, fmt.Errorf("was changed after it was encrypted: a comment below %q is typed as a value", clip(p.path))
 }
 
@@ -282,6 +295,7 @@ func leaf(v any) []byte {
 			return text
 		}
 	}
+
 	return nil
 }
 
@@ -324,6 +338,7 @@ func (w *walker) open(text, path string) (any, error) {
 	if err == nil && !isComment && !bytes.Equal(leaf(v), plain) {
 		return nil, fmt.Errorf("is not of its type, %s, as sops writes it", clip(kind))
 	}
+
 	return v, err
 }
 
@@ -354,5 +369,6 @@ func typed(plain []byte, kind string) (v any, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not of its type, %s", kind)
 	}
+
 	return v, nil
 }

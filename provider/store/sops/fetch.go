@@ -42,14 +42,17 @@ func (r *reader) identities() (identities, error) {
 		}
 		return ids, nil
 	}
+
 	for _, k := range r.secrets.Keys() {
 		if err := ids.add(r.secrets[k]); err != nil {
 			return nil, store.Errorf(store.Precondition, "the key %q of the Secret in nodePublishSecretRef %s", clip(k), err)
 		}
 	}
+
 	if len(ids) == 0 {
 		return nil, store.Errorf(store.Precondition, "no age secret key was given: name a Secret that holds one (a line %s1…) in the volume's nodePublishSecretRef, or let the platform set the store's ageKeyFile", keyMark)
 	}
+
 	return ids, nil
 }
 
@@ -103,6 +106,7 @@ func (o *opened) secret(ref store.Ref, name string) (store.Secret, *store.Error)
 		}
 		return store.Secret{Value: text, Version: o.version(ref.Name, nil)}, nil
 	}
+
 	if o.format == Binary {
 		return store.Secret{}, store.RefErrorf(store.NotFound, ref, "a binary document has no keys: its name is %q", whole)
 	}
@@ -121,6 +125,7 @@ func (o *opened) secret(ref store.Ref, name string) (store.Secret, *store.Error)
 	if err != nil {
 		return store.Secret{}, store.RefErrorf(store.Invalid, ref, "%s", err)
 	}
+
 	return store.Secret{Value: text, Version: o.version(ref.Name, steps)}, nil
 }
 
@@ -166,6 +171,7 @@ func (s *single) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, err
 			errs[i] = err
 		}
 	}
+
 	if len(errs) == len(refs) {
 		return secrets, errs.OrNil()
 	}
@@ -193,6 +199,7 @@ func (s *single) Fetch(_ context.Context, refs []store.Ref) ([]store.Secret, err
 			return nil, err
 		}
 	}
+
 	return secrets, errs.OrNil()
 }
 
@@ -220,6 +227,7 @@ func (s *single) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 			break
 		}
 	}
+
 	return found.Refs()
 }
 
@@ -256,6 +264,7 @@ func readFile(open func(string) (*os.File, error), name string) (string, error) 
 	if err == nil && len(text) > maxDocument {
 		err = errTooLarge
 	}
+
 	return string(text), err
 }
 
@@ -285,9 +294,11 @@ func nearest(name string, names []string) string {
 			best, least = n, d
 		}
 	}
+
 	if best == "" {
 		return ""
 	}
+
 	return "; is it " + clip(best) + "?"
 }
 
@@ -309,5 +320,6 @@ func distance(a, b string) int {
 			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
 		}
 	}
+
 	return row[len(b)]
 }

@@ -100,6 +100,7 @@ func (d *folder) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, e
 			return nil, err
 		}
 	}
+
 	return secrets, errs.OrNil()
 }
 
@@ -128,6 +129,7 @@ func (d *folder) document(root *os.Root, file string, ids identities) (*opened, 
 	case err != nil:
 		return nil, store.Errorf(store.Unavailable, "%s cannot be read: %s", filepath.Join(d.settings.Directory, file), reason(err))
 	}
+
 	return d.open(text, "the document", formatOf(file), ids)
 }
 
@@ -153,6 +155,7 @@ func (d *folder) List(_ context.Context, f store.Filter, limit int) ([]store.Ref
 			break
 		}
 	}
+
 	return found.Refs()
 }
 
@@ -173,6 +176,7 @@ func (d *folder) names(root *os.Root, match func(string) bool) ([]string, error)
 			}
 			return nil
 		}
+
 		if seen++; seen > maxFiles {
 			return store.Errorf(store.Invalid, "the folder %s has more than %d files", d.place(), maxFiles)
 		}
@@ -182,11 +186,13 @@ func (d *folder) names(root *os.Root, match func(string) bool) ([]string, error)
 		}
 		return nil
 	})
+
 	if e := new(store.Error); errors.As(err, &e) {
 		return nil, e
 	}
 	if err != nil {
 		return nil, store.Errorf(store.Unavailable, "the folder %s cannot be read: %s", d.place(), reason(err))
 	}
+
 	return names, nil
 }

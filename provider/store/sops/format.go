@@ -63,8 +63,10 @@ func detect(text string) (Format, error) {
 				return Binary, nil
 			}
 		}
+
 		return JSON, nil
 	}
+
 	// Keys of a tenant may be called sops_token; the metadata's own are few.
 	flat := 0
 	found := Format("")
@@ -80,12 +82,14 @@ func detect(text string) (Format, error) {
 			found = YAML
 		}
 	}
+
 	if flat == 2 {
 		return Dotenv, nil
 	}
 	if found != "" {
 		return found, nil
 	}
+
 	return "", errors.New("has no sops metadata, so it is not encrypted or not whole")
 }
 
@@ -105,6 +109,7 @@ func parseText(text string, f Format) ([]mapping, error) {
 	case INI:
 		return parseINI(text, b)
 	}
+
 	return nil, fmt.Errorf("has the unknown format %q", clip(string(f)))
 }
 
@@ -117,6 +122,7 @@ func emit(branches []mapping, f Format) (text []byte, err error) {
 			text, err = nil, fmt.Errorf("cannot be written as %s", f)
 		}
 	}()
+
 	switch f {
 	case YAML:
 		return emitYAML(branches)
@@ -129,5 +135,6 @@ func emit(branches []mapping, f Format) (text []byte, err error) {
 	case Binary:
 		return emitBinary(branches)
 	}
+
 	return nil, fmt.Errorf("has the unknown format %q", clip(string(f)))
 }

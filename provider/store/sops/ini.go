@@ -21,6 +21,7 @@ func parseINI(text string, b *budget) (branches []mapping, err error) {
 			branches, err = nil, bad
 		}
 	}()
+
 	file, err := ini.LoadSources(iniOptions(), []byte(text))
 	if err != nil {
 		return nil, bad // the library's text quotes the line
@@ -45,8 +46,10 @@ func parseINI(text string, b *budget) (branches []mapping, err error) {
 				section = append(section, entry{value: comment{text: iniComment(k.Comment)}})
 			}
 		}
+
 		m = append(m, entry{key: s.Name(), value: section})
 	}
+
 	return []mapping{m}, nil
 }
 
@@ -75,10 +78,12 @@ func emitINI(branches []mapping) ([]byte, error) {
 			return nil, err
 		}
 	}
+
 	var out bytes.Buffer
 	if _, err := file.WriteTo(&out); err != nil {
 		return nil, errors.New("cannot be written as INI")
 	}
+
 	return out.Bytes(), nil
 }
 
@@ -105,5 +110,6 @@ func emitSection(file *ini.File, name string, keys mapping) error {
 			}
 		}
 	}
+
 	return nil
 }

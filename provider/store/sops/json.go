@@ -28,6 +28,7 @@ func parseJSON(text string, b *budget) ([]mapping, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("has text after its JSON object")
 	}
+
 	return []mapping{m}, nil
 }
 
@@ -101,6 +102,7 @@ func jsonValue(d *json.Decoder, b *budget, depth int) (v any, closed bool, err e
 		}
 		return f, false, nil
 	}
+
 	return t, false, nil
 }
 

@@ -38,6 +38,7 @@ func (ids identities) add(text string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -52,6 +53,7 @@ func (ids identities) addLine(line string) error {
 			return fmt.Errorf("holds more than %d age secret keys", maxIdentities)
 		}
 	}
+
 	return nil
 }
 
@@ -63,10 +65,12 @@ func parseIdentity(line string) (public string, id age.Identity, err error) {
 		}
 		return h.Recipient().String(), h, nil
 	}
+
 	x, err := age.ParseX25519Identity(line)
 	if err != nil {
 		return "", nil, err
 	}
+
 	return x.Recipient().String(), x, nil
 }
 
@@ -91,6 +95,7 @@ func listed(all []string) string {
 		}
 		shown = append(shown, clip(s))
 	}
+
 	return strings.Join(shown, ", ")
 }
 
@@ -107,6 +112,7 @@ func (m *metadata) dataKey(ids identities) ([]byte, error) {
 			shares = append(shares, share)
 		}
 	}
+
 	if len(m.groups) == 1 && len(shares) == 1 {
 		return checkKey(shares[0])
 	}
@@ -117,9 +123,11 @@ func (m *metadata) dataKey(ids identities) ([]byte, error) {
 		}
 		return checkKey(key)
 	}
+
 	if broken != nil {
 		return nil, broken
 	}
+
 	return nil, m.locked(ids, len(shares))
 }
 
@@ -146,9 +154,11 @@ func (g keyGroup) share(ids identities) ([]byte, error) {
 		}
 		broken = true
 	}
+
 	if broken {
 		return nil, store.Errorf(store.Invalid, "names one of the given age keys (%s), but its copy of the data key cannot be opened with it: it was damaged, or is another document's", ids.publics())
 	}
+
 	return nil, nil
 }
 
@@ -172,6 +182,7 @@ func (m *metadata) locked(ids identities, opened int) error {
 			}
 		}
 	}
+
 	if len(wanted) == 0 {
 		return store.Errorf(store.Precondition, "is encrypted for no age key and needs the %s, which this store cannot use: add an age recipient to it with sops updatekeys", listed(others))
 	}
@@ -182,6 +193,7 @@ func (m *metadata) locked(ids identities, opened int) error {
 	if len(others) > 0 {
 		text += fmt.Sprintf(" (and the %s)", listed(others))
 	}
+
 	return store.Errorf(store.Denied, "%s, and the given secret keys are those of %s: give the matching secret key, or add a recipient with sops updatekeys", text, ids.publics())
 }
 
@@ -200,6 +212,7 @@ func combine(shares [][]byte) ([]byte, error) {
 			return nil, errors.New("has two key groups with the same share")
 		}
 	}
+
 	secret := make([]byte, n)
 	for i, s := range shares {
 		// The share's weight at zero: the product of x/(x-xi) over the others.
@@ -209,10 +222,12 @@ func combine(shares [][]byte) ([]byte, error) {
 				weight = mul(weight, mul(x, inverse(x^xs[i])))
 			}
 		}
+
 		for b := range secret {
 			secret[b] ^= mul(s[b], weight)
 		}
 	}
+
 	return secret, nil
 }
 

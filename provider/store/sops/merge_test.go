@@ -102,23 +102,23 @@ func TestAFolderStoreIsRootedAtItsPrefix(t *testing.T) {
 	doc := sopstest.Encrypt(t, "yaml", "a: b\n", key.Public)
 	for _, name := range []string{"mine/app.yaml", "theirs/secret.yaml"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(doc), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	if err := os.Symlink("../theirs/secret.yaml", filepath.Join(dir, "mine/link.yaml")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 
 	keys := filepath.Join(dir, "keys")
 	if err := os.WriteFile(keys, []byte(key.Secret), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	s, err := open(t.Context(), store.Config{Prefix: "mine/", Settings: &Settings{Directory: dir, AgeKeyFile: keys}}, auth.Identity{})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if got := string(fetch(t, s, "mine/app.yaml#a")[0].Value); got != "b" {
 		t.Errorf("got %q, want b", got)

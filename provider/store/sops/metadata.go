@@ -58,6 +58,7 @@ func (fs fields) addTree(path string, v any) error {
 		}
 		return path + "/" + part
 	}
+
 	if len(path) > maxPath {
 		return errors.New("has metadata with an absurdly long name")
 	}
@@ -86,6 +87,7 @@ func (fs fields) addTree(path string, v any) error {
 	default:
 		return fs.put(path, plainText(v))
 	}
+
 	return nil
 }
 
@@ -132,9 +134,11 @@ func takeMetadata(branches []mapping, f Format) ([]mapping, fields, error) {
 			}
 		}
 	}
+
 	if !found {
 		return nil, nil, errNoMetadata
 	}
+
 	return data, fs, nil
 }
 
@@ -168,9 +172,11 @@ func (fs fields) metadata() (metadata, error) {
 			return m, errors.New("has a mac_only_encrypted that is neither true nor false")
 		}
 	}
+
 	if m.rule, err = fs.rule(); err != nil {
 		return m, err
 	}
+
 	return m, fs.keys(&m)
 }
 
@@ -193,6 +199,7 @@ func (fs fields) keys(m *metadata) error {
 		}
 		m.groups = append(m.groups, group)
 	}
+
 	if len(m.groups) == 0 {
 		return errors.New("names no keys that it was encrypted for")
 	}
@@ -206,6 +213,7 @@ func (fs fields) keys(m *metadata) error {
 			m.threshold = t
 		}
 	}
+
 	return nil
 }
 
@@ -242,6 +250,7 @@ func (fs fields) group(prefix string, count *int) (keyGroup, error) {
 				parts[p] = fs[at+id]
 				named = named || parts[p] != ""
 			}
+
 			if !is && !named {
 				break
 			}
@@ -254,6 +263,7 @@ func (fs fields) group(prefix string, count *int) (keyGroup, error) {
 			g = append(g, masterKey{kind: kind.name, id: kind.join(parts), wrapped: wrapped})
 		}
 	}
+
 	return g, nil
 }
 
@@ -295,6 +305,7 @@ func (fs fields) rule() (rule, error) {
 			r.marks = re.MatchString
 		}
 	}
+
 	return r, nil
 }
 

@@ -28,7 +28,7 @@ func newSealer(t testing.TB) *sealer {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -52,7 +52,7 @@ func wrap(t testing.TB, key []byte, to age.Recipient) string {
 		err = a.Close()
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return out.String()
 }
@@ -140,7 +140,7 @@ func (s *sealer) yaml(t testing.TB, d *document, extra string) string {
 	t.Helper()
 	text, err := emit(d.data, YAML)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	k := d.meta.groups[0][0]
 	return fmt.Sprintf("%ssops:\n  age:\n    - recipient: %s\n      enc: |\n        %s\n  lastmodified: %q\n  mac: %s\n%s", text,

@@ -45,6 +45,7 @@ func (s *Settings) Check(inline bool) []store.Mistake {
 			places++
 		}
 	}
+
 	if inline {
 		for _, f := range []struct{ name, value string }{
 			{"file", s.File}, {"directory", s.Directory}, {"ageKeyFile", s.AgeKeyFile},
@@ -53,6 +54,7 @@ func (s *Settings) Check(inline bool) []store.Mistake {
 				add(f.name, "only a store that the platform configured may name files of the node; an inline one has document and format")
 			}
 		}
+
 		if s.Document == "" {
 			add("document", "is missing: an inline store of this kind is the encrypted document itself")
 		}
@@ -66,9 +68,11 @@ func (s *Settings) Check(inline bool) []store.Mistake {
 			add("document", "holds nothing that sops encrypted: run sops encrypt on it before it goes anywhere")
 		}
 	}
+
 	if s.Format != "" && !s.Format.known() {
 		add("format", "%q is none of yaml, json, dotenv, ini and binary", clip(string(s.Format)))
 	}
+
 	return found
 }
 

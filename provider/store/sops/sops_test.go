@@ -54,7 +54,7 @@ func TestInlineStoresNameNoFilesOfTheNode(t *testing.T) {
 func TestKindDecodesIntoSettingsThatCheckThemselves(t *testing.T) {
 	k := Kind()
 	if k.Name != "sops" {
-		t.Error(k.Name)
+		t.Errorf("got %v, want %v", k.Name, "sops")
 	}
 	var _ store.Settings = k.Settings().(*Settings)
 }
@@ -63,7 +63,7 @@ func TestTenantsWithDifferentKeysAreDifferentPrincipals(t *testing.T) {
 	a := newStore(t, Settings{Document: "x"}, "AGE-SECRET-KEY-1A").(store.Principal).Principal()
 	b := newStore(t, Settings{Document: "x"}, "AGE-SECRET-KEY-1B").(store.Principal).Principal()
 	if a == b || a == "" {
-		t.Error(a, b)
+		t.Errorf(`got %v %v, where a == b || a == "" must not be so`, a, b)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestWithoutAnAgeKeyTheErrorSaysWhereToPutOne(t *testing.T) {
 	for _, secrets := range [][]string{nil, {"username", "# AGE-SECRET-KEY-1COMMENT"}} {
 		err := fetchError(t, newStore(t, Settings{Document: doc}, secrets...), "a")
 		if store.ReasonOf(err) != store.Precondition || !strings.Contains(err.Error(), "nodePublishSecretRef") || !strings.Contains(err.Error(), "ageKeyFile") {
-			t.Error(err)
+			t.Errorf("got %v, which is not what this test promises", err)
 		}
 	}
 	err := fetchError(t, newStore(t, Settings{Document: doc}, s.id.String()[:40]), "a")
@@ -81,7 +81,7 @@ func TestWithoutAnAgeKeyTheErrorSaysWhereToPutOne(t *testing.T) {
 		t.Error("a broken key:", err)
 	}
 	if got := string(fetch(t, newStore(t, Settings{Document: doc}, s.id.String()), "a")[0].Value); got != "b" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "b")
 	}
 }
 
@@ -198,7 +198,7 @@ func TestEveryTypeOfValueIsRead(t *testing.T) {
 		}
 	}
 	if got := string(fetch(t, newStore(t, Settings{Document: doc}, s.id.String()), ".")[0].Value); !strings.Contains(got, "# c\n") || !strings.Contains(got, "# end") {
-		t.Error(got)
+		t.Errorf("got %v, which is not what this test promises", got)
 	}
 }
 
@@ -241,14 +241,14 @@ func TestNameThatStandsTwiceIsAmbiguous(t *testing.T) {
 	d := s.document(t, Dotenv, mapping{{key: "A", value: "1"}, {key: "A", value: "2"}, {key: "B", value: "3"}})
 	plain, err := d.decrypt(s.identities())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	o := &opened{document: d, plain: plain}
 	if _, err := o.secret(store.Ref{Name: "A"}, "A"); err == nil || err.Reason != store.Invalid {
-		t.Error(err)
+		t.Errorf(`got %v, where err == nil || err.Reason != store.Invalid must not be so`, err)
 	}
 	if got, err := o.secret(store.Ref{Name: "B"}, "B"); err != nil || string(got.Value) != "3" {
-		t.Error(err)
+		t.Errorf(`got %v, where err != nil || string(got.Value) != "3" must not be so`, err)
 	}
 }
 
@@ -269,7 +269,7 @@ func TestSharesCombineToTheSecret(t *testing.T) {
 	for _, shares := range [][][]byte{{share(1), share(2)}, {share(255), share(7)}, {share(1), share(2), share(3)}} {
 		got, err := combine(shares)
 		if err != nil || string(got) != string(secret) {
-			t.Error(err)
+			t.Errorf(`got %v, where err != nil || string(got) != string(secret) must not be so`, err)
 		}
 	}
 	for _, shares := range [][][]byte{{share(1), share(1)}, {share(0), share(1)}, {share(1), share(2)[1:]}, {{1}, {2}}, {{}, {}}} {
@@ -351,7 +351,7 @@ func TestOverlappingNamesAreBoundedTogether(t *testing.T) {
 		names = append(names, strings.TrimSuffix(strings.Repeat("a/", i+1), "/"))
 	}
 	if err := fetchError(t, newStore(t, Settings{Document: doc}, s.id.String()), names...); store.ReasonOf(err) != store.Invalid {
-		t.Error(err)
+		t.Errorf(`got %v, where store.ReasonOf(err) != store.Invalid must not be so`, err)
 	}
 	fetch(t, newStore(t, Settings{Document: doc}, s.id.String()), names[:10]...)
 }

@@ -26,7 +26,7 @@ func newStore(t *testing.T, s Settings, secrets ...string) store.Store {
 	}
 	opened, err := Kind().Open(context.Background(), store.Config{Name: "git", Kind: "sops", Settings: &s}, id)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return opened
 }
@@ -35,7 +35,7 @@ func fetch(t *testing.T, s store.Store, names ...string) []store.Secret {
 	t.Helper()
 	secrets, err := s.Fetch(context.Background(), refs(names...))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return secrets
 }
@@ -246,7 +246,7 @@ z_open: true
 	} {
 		t.Run(rule, func(t *testing.T) {
 			if err := os.WriteFile(config, []byte("creation_rules:\n  - age: "+key.Public+"\n    "+rule+"\n"), 0o600); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			doc := sopstest.Sops(t, key, text, "--config", config, "encrypt", "--input-type", "yaml", "--output-type", "yaml", "--filename-override", "p.yaml")
 			if name, _, _ := strings.Cut(rule, ":"); !strings.Contains(doc, name) {
@@ -342,7 +342,7 @@ func TestWrongKeySaysWhichKeysAreWantedAndGiven(t *testing.T) {
 	doc := sopstest.Encrypt(t, "yaml", "a: 1\n", key.Public)
 	err := fetchError(t, newStore(t, Settings{Document: doc}, other.Secret), "a")
 	if store.ReasonOf(err) != store.Denied || !strings.Contains(err.Error(), key.Public) || !strings.Contains(err.Error(), other.Public) {
-		t.Error(store.ReasonOf(err), err)
+		t.Errorf("got %v %v, which is not what this test promises", store.ReasonOf(err), err)
 	}
 	if strings.Contains(err.Error(), "AGE-SECRET") || strings.Contains(err.Error(), "\n") {
 		t.Error("the error tells a secret key, or has several lines:", err)
@@ -352,7 +352,7 @@ func TestWrongKeySaysWhichKeysAreWantedAndGiven(t *testing.T) {
 	foreign := wrapped.FindString(sopstest.Encrypt(t, "yaml", "a: 1\n", other.Public))
 	err = fetchError(t, newStore(t, Settings{Document: wrapped.ReplaceAllLiteralString(doc, foreign)}, key.Secret), "a")
 	if store.ReasonOf(err) != store.Invalid {
-		t.Error(store.ReasonOf(err), err)
+		t.Errorf(`got %v %v, where store.ReasonOf(err) != store.Invalid must not be so`, store.ReasonOf(err), err)
 	}
 }
 
@@ -361,12 +361,12 @@ func TestAnyOfSeveralKeysOpensADocument(t *testing.T) {
 	doc := sopstest.Encrypt(t, "json", `{"k": "v"}`, a.Public, b.Public)
 	for _, secret := range []string{a.Secret, b.Secret, "# created: today\r\n  " + b.Secret + "\r\n", "noise\n" + pq.Secret + "\n" + a.Secret} {
 		if got := string(fetch(t, newStore(t, Settings{Document: doc}, "other: credentials", secret), "k")[0].Value); got != "v" {
-			t.Error(got)
+			t.Errorf("got %v, want %v", got, "v")
 		}
 	}
 	doc = sopstest.Encrypt(t, "json", `{"k": "pq"}`, pq.Public)
 	if got := string(fetch(t, newStore(t, Settings{Document: doc}, a.Secret, pq.Secret), "k")[0].Value); got != "pq" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "pq")
 	}
 	err := fetchError(t, newStore(t, Settings{Document: doc}, a.Secret), "k")
 	if len(err.Error()) > 700 {
@@ -381,7 +381,7 @@ func TestKeyGroupsNeedAsManySharesAsTheThreshold(t *testing.T) {
 		rules := fmt.Sprintf("creation_rules:\n  - shamir_threshold: 2\n    key_groups:\n      - age: [%s]\n      - age: [%s, %s]\n      - age: [%s]\n",
 			keys[0].Public, keys[1].Public, keys[2].Public, keys[3].Public)
 		if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		doc := sopstest.Sops(t, keys[0], plains[format], "--config", config, "encrypt", "--input-type", string(format), "--output-type", string(format), "--filename-override", "x")
 		for _, have := range [][]int{{0, 1}, {0, 3}, {2, 3}, {0, 1, 2, 3}} {
@@ -398,7 +398,7 @@ func TestKeyGroupsNeedAsManySharesAsTheThreshold(t *testing.T) {
 			}
 			err := fetchError(t, newStore(t, Settings{Document: doc}, secrets...), ".")
 			if store.ReasonOf(err) != store.Denied || !strings.Contains(err.Error(), "2 of its 3 key groups, of which 1") {
-				t.Error(err)
+				t.Errorf("got %v, which is not what this test promises", err)
 			}
 		}
 	}
@@ -409,7 +409,7 @@ func edit(t *testing.T, key sopstest.Key, doc string, args ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "doc.yaml")
 	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	for i, a := range args {
 		if a == "FILE" {
@@ -419,7 +419,7 @@ func edit(t *testing.T, key sopstest.Key, doc string, args ...string) string {
 	sopstest.Sops(t, key, "", args...)
 	text, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return string(text)
 }
@@ -471,12 +471,12 @@ func TestUpdatedKeysOpenTheSameDocument(t *testing.T) {
 	doc := sopstest.Encrypt(t, "yaml", "a: one\n", key.Public)
 	config := filepath.Join(t.TempDir(), "sops.yaml")
 	if err := os.WriteFile(config, []byte("creation_rules:\n  - age: "+key.Public+","+added.Public+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	fetchError(t, newStore(t, Settings{Document: doc}, added.Secret), "a")
 	doc = edit(t, key, doc, "--config", config, "updatekeys", "--yes", "FILE")
 	if got := string(fetch(t, newStore(t, Settings{Document: doc}, added.Secret), "a")[0].Value); got != "one" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "one")
 	}
 }
 
@@ -488,10 +488,10 @@ func TestFolderOfDocuments(t *testing.T) {
 	write := func(path, text string) {
 		t.Helper()
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	write(outside, doc)
@@ -504,7 +504,7 @@ func TestFolderOfDocuments(t *testing.T) {
 	write(filepath.Join(dir, "..2026_11_23/mapped.yaml"), doc)
 	for link, to := range map[string]string{"..data": "..2026_11_23", "mapped.yaml": "..data/mapped.yaml", "escape.yaml": outside} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	s := newStore(t, Settings{Directory: dir}, key.Secret)
@@ -531,19 +531,19 @@ func TestFolderOfDocuments(t *testing.T) {
 		t.Log(err)
 	}
 	if err := fetchError(t, s, "team/ap.yaml"); !strings.Contains(err.Error(), "team/app.yaml?") {
-		t.Error(err)
+		t.Errorf(`got %v, where !strings.Contains(err.Error(), "team/app.yaml?") must not be so`, err)
 	}
 	listed, err := s.(store.Lister).List(context.Background(), store.Filter{}, 10)
 	if want := refs("cert", "mapped.yaml", "team/app.env", "team/app.yaml"); err != nil || fmt.Sprint(listed) != fmt.Sprint(want) {
-		t.Error(listed, err)
+		t.Errorf(`got %v %v, where err != nil || fmt.Sprint(listed) != fmt.Sprint(want) must not be so`, listed, err)
 	}
 	listed, err = s.(store.Lister).List(context.Background(), store.Filter{Prefix: "team/", Regexp: `\.env$`}, 10)
 	if err != nil || len(listed) != 1 {
-		t.Error(listed, err)
+		t.Errorf(`got %v %v, where err != nil || len(listed) != 1 must not be so`, listed, err)
 	}
 	err = fetchError(t, newStore(t, Settings{Directory: filepath.Join(dir, "gone")}, key.Secret), "x")
 	if store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), dir) {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -554,24 +554,24 @@ func TestAgeKeyFileIsReadOnEveryFetch(t *testing.T) {
 	write := func(path, text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	write(file, sopstest.Encrypt(t, "yaml", "a: old\n", old.Public))
 	s := newStore(t, Settings{File: file, AgeKeyFile: keys}, young.Secret)
 	if p := s.(store.Principal).Principal(); p != "platform" {
-		t.Error(p)
+		t.Errorf("got %v, want %v", p, "platform")
 	}
 	if err := fetchError(t, s, "a"); store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), keys) {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 	write(keys, "# none yet\n")
 	if err := fetchError(t, s, "a"); store.ReasonOf(err) != store.Precondition {
-		t.Error(err)
+		t.Errorf(`got %v, where store.ReasonOf(err) != store.Precondition must not be so`, err)
 	}
 	write(keys, "# created: 2026\n"+old.Secret+"\n")
 	if got := string(fetch(t, s, "a")[0].Value); got != "old" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "old")
 	}
 	write(file, sopstest.Encrypt(t, "yaml", "a: young\n", young.Public))
 	if err := fetchError(t, s, "a"); store.ReasonOf(err) != store.Denied {
@@ -579,13 +579,13 @@ func TestAgeKeyFileIsReadOnEveryFetch(t *testing.T) {
 	}
 	write(keys, young.Secret)
 	if got := string(fetch(t, s, "a")[0].Value); got != "young" {
-		t.Error(got)
+		t.Errorf("got %v, want %v", got, "young")
 	}
 	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	if err := fetchError(t, s, "a"); store.ReasonOf(err) != store.Unavailable || !strings.Contains(err.Error(), file) {
-		t.Error(err)
+		t.Errorf("got %v, which is not what this test promises", err)
 	}
 }
 
@@ -596,16 +596,16 @@ func TestMissingKeysAreNamedAllWithTheNearest(t *testing.T) {
 	secrets, err := s.Fetch(context.Background(), []store.Ref{{Name: "database-pasword"}, {Name: "other"}, {Name: "zzz"}, {Name: "other", Version: "2"}, {Name: "map/k/x"}, {Name: "other", Type: "key"}})
 	var es store.Errors
 	if !errors.As(err, &es) || len(es) != 5 || string(secrets[1].Value) != "y" {
-		t.Fatal(err)
+		t.Fatalf("got %v, which is not what this test promises", err)
 	}
 	if es[0].Reason != store.NotFound || !strings.Contains(es[0].Text, "database-password") {
-		t.Error(es[0])
+		t.Errorf("got %v, which is not what this test promises", es[0])
 	}
 	if es[2].Reason != store.NotFound || strings.Contains(es[2].Text, "is it") {
-		t.Error(es[2])
+		t.Errorf("got %v, which is not what this test promises", es[2])
 	}
 	if es[3].Reason != store.Invalid || !strings.Contains(es[3].Text, "no versions") || es[5].Reason != store.Invalid {
-		t.Error(es[3], es[5])
+		t.Errorf("got %v %v, which is not what this test promises", es[3], es[5])
 	}
 }
 
@@ -619,18 +619,18 @@ func TestListGivesTheTopLevelKeys(t *testing.T) {
 		doc := sopstest.Encrypt(t, string(format), plains[format], key.Public)
 		got, err := newStore(t, Settings{Document: doc}).(store.Lister).List(context.Background(), store.Filter{}, 100)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(refs(want...)) {
-			t.Error(format, got, err)
+			t.Errorf("got %v %v %v, which is not what this test promises", format, got, err)
 		}
 	}
 	s := newStore(t, Settings{Document: sopstest.Encrypt(t, "yaml", yamlPlain, key.Public)}, key.Secret).(store.Lister)
 	if _, err := s.List(context.Background(), store.Filter{}, 3); !errors.Is(err, store.ErrTooMany) {
-		t.Error(err)
+		t.Errorf(`got %v, where !errors.Is(err, store.ErrTooMany) must not be so`, err)
 	}
 	if _, err := s.List(context.Background(), store.Filter{Tags: "a=b"}, 3); store.ReasonOf(err) != store.Invalid {
-		t.Error(err)
+		t.Errorf(`got %v, where store.ReasonOf(err) != store.Invalid must not be so`, err)
 	}
 	if _, err := s.List(context.Background(), store.Filter{Regexp: "("}, 3); store.ReasonOf(err) != store.Invalid {
-		t.Error(err)
+		t.Errorf(`got %v, where store.ReasonOf(err) != store.Invalid must not be so`, err)
 	}
 }
 
@@ -644,6 +644,6 @@ func TestKeysOfSeveralYAMLDocumentsAreFound(t *testing.T) {
 	}
 	var es store.Errors
 	if err := fetchError(t, s, "both"); !errors.As(err, &es) || es[0].Reason != store.Invalid {
-		t.Error(err)
+		t.Errorf(`got %v, where !errors.As(err, &es) || es[0].Reason != store.Invalid must not be so`, err)
 	}
 }

@@ -69,9 +69,11 @@ func checkSize(text string, f Format) error {
 			n += strings.Count(text, sep)
 		}
 	}
+
 	if n > tokens {
 		return fmt.Errorf("has too many parts (more than %d lines, commas and brackets)", tokens)
 	}
+
 	return nil
 }
 
@@ -125,6 +127,7 @@ func (cs *candidates) add(v any, name string, steps ...int) error {
 			}
 			*cs = append(*cs, candidate{e.key, e.value, append(slices.Clone(steps), i)})
 		}
+
 		cs.addMerged(v, name, steps)
 	case list:
 		key, _, _ := strings.Cut(name, "/")
@@ -136,6 +139,7 @@ func (cs *candidates) add(v any, name string, steps ...int) error {
 			*cs = append(*cs, candidate{key, v[i], append(slices.Clone(steps), i)})
 		}
 	}
+
 	return nil
 }
 
@@ -205,6 +209,7 @@ func (m mapping) unmerged() mapping {
 			out = append(out, e)
 		}
 	}
+
 	return out
 }
 
@@ -234,6 +239,7 @@ func checkUnique(v any, sections bool) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -258,6 +264,7 @@ func (cs candidates) follow(name string, visits *int) ([]int, error) {
 			return append(c.steps, steps...), err
 		}
 	}
+
 	return nil, errNoSuchKey
 }
 
@@ -275,6 +282,7 @@ func step(v any, name string) (int, error) {
 			}
 			found = i
 		}
+
 		if found >= 0 {
 			return found, nil
 		}
@@ -296,6 +304,7 @@ func step(v any, name string) (int, error) {
 			want--
 		}
 	}
+
 	return 0, errNoSuchKey
 }
 
@@ -313,6 +322,7 @@ func isEmpty(v any) bool {
 	case comment:
 		return true
 	}
+
 	return false
 }
 
@@ -349,6 +359,7 @@ func topKeys(branches []mapping) []string {
 			keys = append(keys, e.key)
 		}
 	}
+
 	return keys
 }
 
@@ -376,6 +387,7 @@ func scalarText(v any, f Format) (text []byte, ok bool, err error) {
 	default:
 		text = []byte(plainText(v))
 	}
+
 	return text, true, err
 }
 
@@ -433,6 +445,7 @@ func (w *jsonWriter) write(v any) error {
 				return err
 			}
 		}
+
 		w.buf.WriteByte('}')
 	case list:
 		w.buf.WriteByte('[')
@@ -446,10 +459,12 @@ func (w *jsonWriter) write(v any) error {
 				return err
 			}
 		}
+
 		w.buf.WriteByte(']')
 	default:
 		return w.leaf(v)
 	}
+
 	return nil
 }
 

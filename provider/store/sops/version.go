@@ -26,6 +26,7 @@ func (d *document) version(name string, steps []int) string {
 			field(h, 'k', k.wrapped)
 		}
 	}
+
 	field(h, 'n', name)
 	if steps == nil {
 		field(h, 'f', string(d.format))
@@ -35,6 +36,7 @@ func (d *document) version(name string, steps []int) string {
 	} else {
 		feed(h, at(d.data, steps), false)
 	}
+
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))[:22]
 }
 
@@ -53,6 +55,7 @@ func feed(h io.Writer, v any, remarks bool) {
 				field(h, '#', c.text)
 			}
 		}
+
 		fmt.Fprint(h, "}")
 	case list:
 		fmt.Fprint(h, "[")
@@ -63,6 +66,7 @@ func feed(h io.Writer, v any, remarks bool) {
 				field(h, '#', c.text)
 			}
 		}
+
 		fmt.Fprint(h, "]")
 	case time.Time:
 		field(h, 't', v.Format(time.RFC3339Nano))

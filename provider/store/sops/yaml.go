@@ -20,6 +20,7 @@ func parseYAML(text string, b *budget) (branches []mapping, err error) {
 			branches, err = nil, errors.New("is not YAML")
 		}
 	}()
+
 	d := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var doc yaml.Node
@@ -58,6 +59,7 @@ func yamlDocument(doc *yaml.Node, b *budget) (mapping, error) {
 			return nil, errors.New("is not a YAML mapping at its top")
 		}
 	}
+
 	return appendComments(m, doc.FootComment, false), nil
 }
 
@@ -99,9 +101,11 @@ func yamlMapping(n *yaml.Node, b *budget, depth int, own bool) (mapping, error) 
 		}
 		m = appendComments(m, k.FootComment, false)
 	}
+
 	if own {
 		m = appendComments(m, n.FootComment, false)
 	}
+
 	return m, nil
 }
 
@@ -121,6 +125,7 @@ func yamlList(n *yaml.Node, b *budget, depth int, own bool) (list, error) {
 		m = append(m, entry{value: v})
 		m = appendComments(m, item.FootComment, false)
 	}
+
 	if own {
 		m = appendComments(m, n.FootComment, false)
 	}
@@ -128,6 +133,7 @@ func yamlList(n *yaml.Node, b *budget, depth int, own bool) (list, error) {
 	for i, e := range m {
 		l[i] = e.value
 	}
+
 	return l, nil
 }
 
@@ -151,6 +157,7 @@ func yamlValue(n *yaml.Node, b *budget, depth int, own bool) (any, error) {
 		}
 		return nil, fmt.Errorf("has a number on line %d that is too large", n.Line)
 	}
+
 	return nil, errAlias
 }
 
@@ -176,9 +183,11 @@ func emitYAML(branches []mapping) ([]byte, error) {
 			return nil, errors.New("cannot be written as YAML")
 		}
 	}
+
 	if err := e.Close(); err != nil {
 		return nil, errors.New("cannot be written as YAML")
 	}
+
 	return out.Bytes(), nil
 }
 
@@ -224,6 +233,7 @@ func yamlNode(v any) (*yaml.Node, error) {
 			p.settle(n, k, value)
 			n.Content = append(n.Content, k, value)
 		}
+
 		p.finish(n, 2)
 		return n, nil
 	case list:
@@ -240,13 +250,16 @@ func yamlNode(v any) (*yaml.Node, error) {
 			p.settle(n, value, value)
 			n.Content = append(n.Content, value)
 		}
+
 		p.finish(n, 1)
 		return n, nil
 	}
+
 	n := &yaml.Node{}
 	if err := n.Encode(v); err != nil {
 		return nil, errors.New("cannot be written as YAML")
 	}
+
 	return n, nil
 }
 
@@ -263,12 +276,14 @@ func (p *pending) settle(parent, above, beside *yaml.Node) {
 		}
 		on.HeadComment = hashed(p.above) + on.HeadComment
 	}
+
 	if len(p.beside) > 0 {
 		if beside.LineComment != "" {
 			beside.LineComment += "\n"
 		}
 		beside.LineComment += hashed(p.beside)
 	}
+
 	*p = pending{}
 }
 

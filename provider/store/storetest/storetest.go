@@ -88,6 +88,7 @@ func order(t testing.TB, h Harness) error {
 		names = append(names, fmt.Sprintf("order-%02d", i))
 		h.Put(t, names[i], "value of "+names[i])
 	}
+
 	slices.Reverse(names)
 	names = append(names, names[3]) // one twice
 
@@ -103,6 +104,7 @@ func order(t testing.TB, h Harness) error {
 			return fmt.Errorf("place %d does not hold the value of %s", i, name)
 		}
 	}
+
 	return nil
 }
 
@@ -121,9 +123,11 @@ func errorsByRef(t testing.TB, h Harness) error {
 			return fmt.Errorf("%s fails as %s of %q, want not_found of it", name, failed[i].Reason, failed[i].Object)
 		}
 	}
+
 	if len(got) != 3 || string(got[1].Value) != "a value" {
 		return errors.New("the secret that is there was not given beside those that are not")
 	}
+
 	return nil
 }
 
@@ -135,6 +139,7 @@ func versions(t testing.TB, h Harness) error {
 		}
 		return got[0].Version, nil
 	}
+
 	h.Put(t, "versioned", "first value")
 	first, err := version()
 	again, err2 := version()
@@ -153,6 +158,7 @@ func versions(t testing.TB, h Harness) error {
 	case strings.Contains(second, "second value"):
 		return errors.New("a version shows its value")
 	}
+
 	return nil
 }
 
@@ -175,6 +181,7 @@ func cancellation(t testing.TB, h Harness) error {
 	case <-time.After(5 * time.Second):
 		return errors.New("a read that was given up goes on")
 	}
+
 	return nil
 }
 
@@ -190,6 +197,7 @@ func principals(t testing.TB, h Harness) error {
 		}
 		seen[p.Principal()] = i
 	}
+
 	return nil
 }
 
@@ -218,6 +226,7 @@ func unsupported(t testing.TB, h Harness) error {
 	if long.Size() < 3001 {
 		return fmt.Errorf("a ref of 3001 bytes counts as %d", long.Size())
 	}
+
 	return nil
 }
 
@@ -251,5 +260,6 @@ func find(t testing.TB, h Harness) error {
 	if _, err := o.List(t.Context(), store.Filter{Prefix: "find-"}, 2); store.ReasonOf(err) != store.Invalid {
 		return fmt.Errorf("three matches under a limit of two give %v, want invalid", err)
 	}
+
 	return nil
 }

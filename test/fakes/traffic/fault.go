@@ -25,6 +25,7 @@ type Fault struct {
 	Hang    bool          // answers nothing until the client leaves or the fault is removed
 	Garbage bool          // answers what no protocol has
 	Drop    bool          // closes the connection
+	Cut     bool          // begins a good answer and breaks off in the middle
 
 	Times int // how often; 0 is always
 }
@@ -36,7 +37,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		Service, Region, Op, ID, Code, Message string
 		RetryAfter, Latency                    string
 		Status, Times                          int
-		Hang, Garbage, Drop                    bool
+		Hang, Garbage, Drop, Cut               bool
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -45,7 +46,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	}
 	*f = Fault{Service: in.Service, Region: in.Region, Op: in.Op, ID: in.ID,
 		Status: in.Status, Code: in.Code, Message: in.Message,
-		Hang: in.Hang, Garbage: in.Garbage, Drop: in.Drop, Times: in.Times}
+		Hang: in.Hang, Garbage: in.Garbage, Drop: in.Drop, Cut: in.Cut, Times: in.Times}
 
 	for text, d := range map[string]*time.Duration{in.RetryAfter: &f.RetryAfter, in.Latency: &f.Latency} {
 		if text == "" {
@@ -69,7 +70,7 @@ func (f Fault) Matches(c *Call) bool {
 
 // answers says whether the fault replaces the answer.
 func (f Fault) answers() bool {
-	return f.Hang || f.Garbage || f.Drop || f.Code != "" || f.Status != 0
+	return f.Hang || f.Garbage || f.Drop || f.Cut || f.Code != "" || f.Status != 0
 }
 
 // A Limit is a token bucket of a service.

@@ -64,6 +64,7 @@ const (
 	Throttle                // the service's own words for too many requests are
 	Drop                    // the connection is closed, nothing is answered
 	Garbage                 // something is answered that no protocol has
+	Cut                     // a good answer begins, and breaks off
 )
 
 // Judge waits as long as latency, faults and hanging demand, and says what is
@@ -83,6 +84,9 @@ func (g *Gate) Judge(ctx context.Context, c *Call) (Outcome, Fault) {
 	case hit.Drop:
 		g.End(c, 0, "drop")
 		return Drop, hit.Fault
+	case hit.Cut:
+		g.End(c, http.StatusOK, "cut")
+		return Cut, hit.Fault
 	case hit.Garbage:
 		g.End(c, http.StatusOK, "garbage")
 		return Garbage, hit.Fault
@@ -111,6 +115,12 @@ func (g *Gate) Disturb(w http.ResponseWriter, r *http.Request, c *Call, refuse f
 	case Proceed:
 		return false
 	case Drop:
+		serve.Drop(r)
+	case Cut:
+		w.Header().Set("Content-Length", "4096")
+		w.WriteHeader(http.StatusOK)
+		w.Write([]byte(`{"Name":"`))
+		_ = http.NewResponseController(w).Flush()
 		serve.Drop(r)
 	case Garbage:
 		w.Header().Set("Content-Type", "text/html")

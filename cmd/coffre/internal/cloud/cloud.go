@@ -32,6 +32,9 @@ type Process struct {
 	Getenv     func(string) string // nil for an empty environment
 	Kubernetes kubernetes.Options
 	Metrics    Metrics // nil for none
+	// Unconfigured says that the platform wrote no file of stores and dialects:
+	// what whoever started the process gave it is all there is to go by.
+	Unconfigured bool
 }
 
 // Flags is the part of a flag set that clouds use.
@@ -62,7 +65,7 @@ type Parts struct {
 
 // All lists the clouds. A new one is a file beside this one, and a line here.
 func All() []Cloud {
-	return []Cloud{&sopsCloud{}, &awsCloud{}, &vaultCloud{}}
+	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}, &vaultCloud{}}
 }
 
 // Wiring is what all clouds make together.
@@ -93,6 +96,7 @@ func New(p Process, clouds []Cloud) *Wiring {
 			w.closers = append(w.closers, parts.Close)
 		}
 	}
+
 	w.Catalog.Dialects = append(w.Catalog.Dialects, store.DialectPolicy{Name: store.OwnDialect})
 	w.Dialects[coffre.Name] = coffre.Dialect{Kinds: w.Catalog.Kinds}
 

@@ -46,6 +46,7 @@ func (c *check) class(i int, class manifest.Class) {
 			c.say(classIgnored, at, object, m.Path, "%s", m.Text)
 		}
 	}
+
 	p, err := c.plan(class, class.Namespace, class.Parameters)
 	if err != nil {
 		c.refused(class, object, err, c.report.Findings[before:filled])
@@ -123,6 +124,7 @@ func (c *check) fields(class manifest.Class, object string) {
 		}
 		c.unknown(class, object, classField, n, at, known[at], elsewhere)
 	}
+
 	spec := manifest.Child(class.Object, "spec")
 	if n := manifest.Child(spec, "secretObjects"); n != nil && n.Kind != yaml.SequenceNode && n.Tag != "!!null" {
 		c.say(classField, class.At("spec.secretObjects", 0), object, "spec.secretObjects", "must be a list; begin each entry with a dash")
@@ -227,6 +229,7 @@ func (c *check) placeholders(class manifest.Class, object string) {
 			}
 			continue
 		}
+
 		c.scalars(root, func(n *yaml.Node) {
 			if found := unfilled(n.Value); found != "" {
 				c.say(classPlaceholder, manifest.Place{File: class.File, Line: n.Line}, object, name, placeholderText, found)
@@ -263,6 +266,7 @@ func unfilled(text string) string {
 	case !arnAccount.MatchString(m[2]):
 		return m[2]
 	}
+
 	return ""
 }
 
@@ -310,8 +314,10 @@ func (c *check) locate(class manifest.Class, m strict.Error) (field string, at m
 				return name, class.At(name, 0)
 			}
 		}
+
 		return "", class.At("spec.parameters", 0)
 	}
+
 	index, ok := strings.CutPrefix(m.Path, "objects")
 	if ok && strings.HasSuffix(index, "]") && !strings.Contains(index, ".") {
 		if name := within(entry(class.Lines("objects"), index), m.Text); name != "" {
@@ -321,6 +327,7 @@ func (c *check) locate(class manifest.Class, m strict.Error) (field string, at m
 			}
 		}
 	}
+
 	return m.Path, class.At(m.Path, m.Line)
 }
 
@@ -351,6 +358,7 @@ func within(n *yaml.Node, text string) string {
 			}
 		}
 	}
+
 	if best != "" {
 		return best
 	}
@@ -359,6 +367,7 @@ func within(n *yaml.Node, text string) string {
 			return n.Content[i].Value
 		}
 	}
+
 	return ""
 }
 
@@ -386,6 +395,7 @@ func (c *check) files(class manifest.Class, object string, p plan.Plan) {
 			files = append(files, o.Output.File)
 		}
 	}
+
 	for _, so := range class.SecretObjects {
 		for _, e := range so.Entries {
 			below := func(folder string) bool { return strings.HasPrefix(e.ObjectName, folder) }

@@ -92,6 +92,7 @@ func (l Linter) Check(set manifest.Set) Report {
 	slices.SortStableFunc(c.report.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
+
 	return c.report
 }
 
@@ -225,8 +226,10 @@ func list(names []string) string {
 		}
 		text += n
 	}
+
 	if text == "" {
 		return "none"
 	}
+
 	return text
 }

@@ -30,7 +30,7 @@ func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	return path
 }
@@ -47,7 +47,7 @@ func TestEveryMistakeIsFoundOnceAtItsLineAndNothingElseIs(t *testing.T) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		var want, got []string
 		for i, line := range strings.Split(string(text), "\n") {
@@ -142,10 +142,10 @@ func TestFoldersAreReadToTheirEnd(t *testing.T) {
 	} {
 		file := filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	r := check(t, dir)
@@ -190,7 +190,7 @@ func TestThousandsOfManifestsTakeSeconds(t *testing.T) {
 	for i := range 5000 {
 		text := strings.Replace(right, "name: a}", fmt.Sprintf("name: a%d}", i), 1)
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.yaml", i)), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("got the error %v, want none", err)
 		}
 	}
 	began := time.Now()
@@ -207,7 +207,7 @@ func TestReportsAreWhole(t *testing.T) {
 		written := func(format string) []byte {
 			var out bytes.Buffer
 			if err := r.Write(&out, format, "v1"); err != nil {
-				t.Fatal(err)
+				t.Fatalf("got the error %v, want none", err)
 			}
 			return out.Bytes()
 		}
@@ -250,7 +250,7 @@ func TestThePageListsEveryRule(t *testing.T) {
 	const page, start, end = "../../../../docs/lint.md", "<!-- rules -->\n", "<!-- /rules -->"
 	text, err := os.ReadFile(page)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 	head, rest, ok := strings.Cut(string(text), start)
 	is, tail, ok2 := strings.Cut(rest, end)
@@ -264,6 +264,6 @@ func TestThePageListsEveryRule(t *testing.T) {
 		t.Fatalf("%s is out of date: run make manifests", page)
 	}
 	if err := os.WriteFile(page, []byte(head+start+table.String()+end+tail), 0o644); err != nil {
-		t.Fatal(err)
+		t.Fatalf("got the error %v, want none", err)
 	}
 }

@@ -41,6 +41,7 @@ func (c *check) mount(m manifest.Mount) {
 			return
 		}
 	}
+
 	c.publishSecret(m, object, p)
 	c.modes(m, object, p)
 }
@@ -63,10 +64,12 @@ func (c *check) missing(m manifest.Mount, object string) {
 			c.remedy("Put both into one namespace.")
 			return
 		}
+
 		if manifest.SameNamespace(class.Namespace, m.Namespace) {
 			near = append(near, class.Name)
 		}
 	}
+
 	switch guess := strict.Nearest(m.Class, near); {
 	case guess != "":
 		c.say(mountClassUnknown, at, object, field, "%q is not in these files; did you mean %q?", m.Class, guess)
@@ -94,6 +97,7 @@ func (c *check) overridden(class manifest.Class, m manifest.Mount, object string
 		field := "csi.volumeAttributes." + mistake.Path
 		c.say(mountAttributes, m.At(field), object, field, "%s", mistake.Text)
 	}
+
 	return plan.Plan{}, false
 }
 
@@ -136,6 +140,7 @@ func (c *check) secretElsewhere(m manifest.Mount, object string) {
 		}
 		elsewhere = append(elsewhere, s.Namespace)
 	}
+
 	if elsewhere != nil {
 		c.say(mountSecretOutside, m.At(field), object, field, "Secret %q is in namespace %s here, the pod in %q", m.SecretRef, list(elsewhere), m.Namespace)
 	}
@@ -176,12 +181,14 @@ func (c *check) reference(r manifest.Reference) {
 			}
 		}
 	}
+
 	if makers == nil {
 		if near := strict.Nearest(r.Secret, names); near != "" && len(r.Classes) > 0 {
 			c.say(referenceName, r.Place, r.Workload, r.Field, "Secret %q is made by no class of these files; did you mean %q?", r.Secret, near)
 		}
 		return
 	}
+
 	if r.Key != "" && !slices.Contains(keys, r.Key) {
 		hint := "its keys: " + list(keys)
 		if near := strict.Nearest(r.Key, keys); near != "" {
@@ -190,6 +197,7 @@ func (c *check) reference(r manifest.Reference) {
 		c.say(referenceKey, r.Place, r.Workload, r.Field, "Secret %s has no key %q; %s", r.Secret, r.Key, hint)
 		return
 	}
+
 	c.unmounted(r, makers)
 }
 

@@ -64,6 +64,7 @@ func (r Report) text(out io.Writer) error {
 			}
 		}
 	}
+
 	_, err := fmt.Fprintf(out, "%d checked, %d errors, %d warnings\n", r.Checked, r.Count(Error), r.Count(Warning))
 	return err
 }
@@ -82,6 +83,7 @@ func (r Report) sarif(version string) any {
 			"defaultConfiguration": object{"level": rule.Severity},
 		})
 	}
+
 	results := []object{}
 	for _, f := range r.Findings {
 		text := f.sentence()
@@ -94,8 +96,10 @@ func (r Report) sarif(version string) any {
 				"artifactLocation": object{"uri": filepath.ToSlash(f.File)}, "region": object{"startLine": max(f.Line, 1)},
 			}}}
 		}
+
 		results = append(results, result)
 	}
+
 	driver := object{"name": "coffre lint", "version": version, "informationUri": "https://github.com/coffre-csi/coffre", "rules": rules}
 	return object{
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
@@ -137,6 +141,7 @@ func (r Report) junit(out io.Writer) error {
 		}
 		suite.Cases = append(suite.Cases, c)
 	}
+
 	if suite.Cases == nil {
 		suite.Cases = []junitCase{{Name: fmt.Sprintf("%d checked", r.Checked), Class: "coffre lint"}}
 	}
@@ -150,5 +155,6 @@ func (r Report) junit(out io.Writer) error {
 		return err
 	}
 	_, err := io.WriteString(out, "\n")
+
 	return err
 }

@@ -57,6 +57,7 @@ func texts(n *yaml.Node) map[string]string {
 			m[n.Content[i].Value] = v.Value
 		}
 	}
+
 	return m
 }
 
@@ -89,6 +90,7 @@ func NotText(n *yaml.Node) string {
 	case n.Tag == "!!int", n.Tag == "!!float":
 		return "a number"
 	}
+
 	return ""
 }
 
@@ -116,8 +118,10 @@ func LineOf(n *yaml.Node, field string) int {
 			next, field = value, rest
 			line = name.Line
 		}
+
 		n = next
 	}
+
 	return line
 }
 
@@ -144,6 +148,7 @@ func cutKey(n *yaml.Node, field string) (name, value *yaml.Node, rest string) {
 		}
 		longest, name, value, rest = len(key), n.Content[i], n.Content[i+1], strings.TrimPrefix(after, ".")
 	}
+
 	return name, value, rest
 }
 
@@ -178,6 +183,7 @@ func Embedded(n *yaml.Node) *yaml.Node {
 	} else {
 		pin(root, n.Line)
 	}
+
 	return root
 }
 

@@ -26,8 +26,10 @@ func (r *reader) object(n *yaml.Node) {
 				r.object(item)
 			}
 		}
+
 		return
 	}
+
 	switch {
 	case classLike(kind, apiVersion):
 		r.class(n)
@@ -82,6 +84,7 @@ func (r *reader) class(n *yaml.Node) {
 			c.Parameters[name] = written(value)
 		}
 	}
+
 	for i, item := range items(Descend(n, "spec", "secretObjects")) {
 		field := fmt.Sprintf("spec.secretObjects[%d]", i)
 		so := SecretObject{Place: r.place(item), Field: field, Name: Text(Child(item, "secretName")), Type: Text(Child(item, "type")), Node: item}
@@ -90,6 +93,7 @@ func (r *reader) class(n *yaml.Node) {
 		}
 		c.SecretObjects = append(c.SecretObjects, so)
 	}
+
 	r.keysTwice(n, "SecretProviderClass "+Qualified(c.Namespace, c.Name), "")
 	r.set.Classes = append(r.set.Classes, c)
 }
@@ -151,6 +155,7 @@ func (c Class) At(field string, line int) Place {
 	case block(value):
 		return Place{c.File, key.Line}
 	}
+
 	return Place{c.File, value.Line}
 }
 
@@ -179,6 +184,7 @@ func (r *reader) secret(n *yaml.Node) {
 		}
 		s.Data[key] = string(raw)
 	}
+
 	maps.Copy(s.Data, texts(Child(n, "stringData")))
 	r.set.Secrets = append(r.set.Secrets, s)
 }
@@ -198,6 +204,7 @@ func (r *reader) workload(n *yaml.Node, kind string) {
 			}
 		}
 	}
+
 	spec := Child(pod, "spec")
 	if spec == nil {
 		return
@@ -227,6 +234,7 @@ func (r *reader) workload(n *yaml.Node, kind string) {
 		classes = append(classes, m.Class)
 		r.set.Mounts = append(r.set.Mounts, m)
 	}
+
 	r.references(w, spec, at+"spec", classes)
 }
 
@@ -254,6 +262,7 @@ func (r *reader) subPaths(spec *yaml.Node, volume string) []Place {
 			}
 		}
 	}
+
 	return found
 }
 
@@ -268,6 +277,7 @@ func (r *reader) references(w Mount, spec *yaml.Node, at string, classes []strin
 					})
 				}
 			}
+
 			for j, e := range items(Child(c, "env")) {
 				add(fmt.Sprintf("env[%d].valueFrom.secretKeyRef", j), Descend(e, "valueFrom", "secretKeyRef"))
 			}

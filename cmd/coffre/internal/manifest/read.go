@@ -42,6 +42,7 @@ func Read(paths []string, stdin io.Reader) Set {
 			r.file(path, false)
 		}
 	}
+
 	return r.set
 }
 
@@ -98,6 +99,7 @@ func chartOf(path string) string {
 				return chart
 			}
 		}
+
 		if parent := filepath.Dir(dir); parent == dir {
 			return ""
 		}
@@ -164,6 +166,7 @@ func plainText(text []byte) []byte {
 		}
 		units = append(units, uint16(high)<<8|uint16(low))
 	}
+
 	return []byte(string(utf16.Decode(units)))
 }
 
@@ -184,6 +187,7 @@ func split(text []byte) [][]byte {
 			start = at
 		}
 	}
+
 	return append(documents, text[start:])
 }
 
@@ -206,12 +210,14 @@ func (r *reader) document(text []byte, line int) {
 		}
 		return
 	}
+
 	if problem != nil {
 		if !r.walked || ours(text) {
 			r.problem(line+max(problem.line, 1), problem.trouble, "%s", problem.text)
 		}
 		return
 	}
+
 	if root == nil || root.Kind != yaml.MappingNode {
 		return
 	}
@@ -233,6 +239,7 @@ func braced(n *yaml.Node) bool {
 			}
 		}
 	}
+
 	return slices.ContainsFunc(n.Content, braced)
 }
 
@@ -269,6 +276,7 @@ func parse(text []byte) (*yaml.Node, *fault) {
 	if expanded(root, sizes) > maxExpanded {
 		return nil, &fault{TooLarge, root.Line, "grows without bounds as its aliases are followed"}
 	}
+
 	return resolve(root), nil
 }
 
@@ -312,7 +320,9 @@ func expanded(n *yaml.Node, sizes map[*yaml.Node]int) int {
 			return maxExpanded + 1
 		}
 	}
+
 	sizes[n] = size
+
 	return size
 }
 
@@ -329,6 +339,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 		}
 		return &c
 	}
+
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Tag == "!!merge" {
@@ -337,6 +348,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 		}
 		c.Content = append(c.Content, resolve(n.Content[i]), resolve(n.Content[i+1]))
 	}
+
 	for _, from := range merged { // what stands here, and what came first, wins
 		for i := 0; i+1 < len(from.Content); i += 2 {
 			if Child(&c, from.Content[i].Value) == nil {
@@ -344,6 +356,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 			}
 		}
 	}
+
 	return &c
 }
 

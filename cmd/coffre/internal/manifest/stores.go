@@ -33,15 +33,19 @@ func policy(n *yaml.Node) *yaml.Node {
 					entry.Content = append(entry.Content, name, n.Content[i+1].Content[j+1])
 				}
 			}
+
 			if len(entry.Content) == 0 {
 				continue
 			}
 		}
+
 		all.Content = append(all.Content, n.Content[i], &entry)
 	}
+
 	if len(all.Content) == 0 {
 		return nil
 	}
+
 	return &all
 }
 
@@ -59,6 +63,7 @@ func storesLike(n *yaml.Node) bool {
 			return true
 		}
 	}
+
 	return false
 }
 

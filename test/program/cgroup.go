@@ -1,4 +1,4 @@
-package hostile
+package program
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A cgroup holds a process to the memory that the chart's container has.
-type cgroup struct {
+// A Cgroup holds a process to the memory that the chart's container has.
+type Cgroup struct {
 	dir string
 	v2  bool
 }
@@ -18,19 +18,19 @@ type cgroup struct {
 // limit is the chart's resources.limits.memory; the program is told 90 % of it.
 const (
 	limit      = 128 << 20
-	goMemLimit = limit / 10 * 9
+	GoMemLimit = limit / 10 * 9
 )
 
-// newCgroup makes a cgroup of the version that this machine has.
-func newCgroup(t *testing.T) *cgroup {
+// NewCgroup makes a cgroup of the version that this machine has.
+func NewCgroup(t *testing.T) *Cgroup {
 	t.Helper()
-	g := &cgroup{dir: "/sys/fs/cgroup/memory"}
+	g := &Cgroup{dir: "/sys/fs/cgroup/memory"}
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		g.dir, g.v2 = "/sys/fs/cgroup", true
 		// The controller is handed down where it is not; an error shows below.
 		_ = os.WriteFile(filepath.Join(g.dir, "cgroup.subtree_control"), []byte("+memory"), 0)
 	}
-	g.dir = filepath.Join(g.dir, "coffre-hostile-"+strconv.Itoa(os.Getpid()))
+	g.dir = filepath.Join(g.dir, "coffre-test-"+strconv.Itoa(os.Getpid()))
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		t.Fatalf("no cgroup can be made; this test needs root, and cgroups of version 1 or 2 that can be written: %v", err)
 	}
@@ -49,7 +49,7 @@ func newCgroup(t *testing.T) *cgroup {
 	return g
 }
 
-func (g *cgroup) write(t *testing.T, file, text string) {
+func (g *Cgroup) write(t *testing.T, file, text string) {
 	t.Helper()
 	path := filepath.Join(g.dir, file)
 	if _, err := os.Stat(path); os.IsNotExist(err) && file == "memory.swap.max" {
@@ -60,8 +60,8 @@ func (g *cgroup) write(t *testing.T, file, text string) {
 	}
 }
 
-// wrap writes a program that enters the cgroup and becomes the one at path.
-func (g *cgroup) wrap(t *testing.T, path string) string {
+// Wrap writes a program that enters the cgroup and becomes the one at path.
+func (g *Cgroup) Wrap(t *testing.T, path string) string {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "coffre-in-cgroup")
 	text := fmt.Sprintf("#!/bin/sh\nset -e\necho $$ >%s\nexec %s \"$@\"\n", filepath.Join(g.dir, "cgroup.procs"), path)
@@ -71,8 +71,8 @@ func (g *cgroup) wrap(t *testing.T, path string) string {
 	return script
 }
 
-// kills is how often the kernel killed a process of the cgroup.
-func (g *cgroup) kills(t *testing.T) int {
+// Kills is how often the kernel killed a process of the cgroup.
+func (g *Cgroup) Kills(t *testing.T) int {
 	t.Helper()
 	file := "memory.oom_control"
 	if g.v2 {
