@@ -41,6 +41,7 @@ type serveOptions struct {
 	cachePersist                        string
 	cacheEntries                        int
 	cacheBytes                          int64
+	leaseIdle                           time.Duration
 	events                              bool
 
 	clouds []cloud.Cloud
@@ -77,6 +78,7 @@ func serveCommand(std stdio) *cobra.Command {
 	fs.DurationVar(&o.poll, "stores-poll-interval", 2*time.Second, "how often the file of the stores is looked at")
 	fs.IntVar(&o.cacheEntries, "cache-max-entries", 10_000, "secrets that the cache holds")
 	fs.Int64Var(&o.cacheBytes, "cache-max-bytes", cache.DefaultMaxBytes, "bytes that the cache keeps alive: values, keys, inline documents, tokens")
+	fs.DurationVar(&o.leaseIdle, "lease-idle", cache.DefaultLeaseIdle, "how long a credential that was issued for a time (Vault) is kept up after a pod last asked for it, before it is revoked: longer than the driver's rotationPollInterval. 0 for as long as this runs, where the driver does not rotate")
 	fs.StringVar(&o.cachePersist, "cache-persist", "", "folder on a tmpfs in which the cache is kept, encrypted, over a restart; empty for not at all")
 	fs.BoolVar(&o.events, "events", false, "put a Warning on a pod whose secrets are not refreshed any more, or are stale; needs the permission to create events")
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
@@ -93,6 +95,9 @@ func (o serveOptions) check(std stdio) error {
 	}
 	if o.mountTimeout <= 0 || o.mountTimeout > 110*time.Second {
 		return usagef("--mount-timeout must be above 0 and at most 110s: kubelet waits 120s, and a mount that it gives up leaves the pod with an empty volume")
+	}
+	if o.leaseIdle < 0 {
+		return usagef("--lease-idle must not be below 0")
 	}
 	return loopbackOnly(o.pprofAddr)
 }
@@ -159,12 +164,12 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 	}
 
-	secrets, err := o.cache(stores, metrics)
+	watch := o.watch(ctx, wiring.Cluster, metrics)
+	secrets, err := o.cache(stores, metrics, watch)
 	if err != nil {
 		return err
 	}
 	defer secrets.Close() // after the last mount
-	watch := o.watch(ctx, wiring.Cluster, metrics)
 
 	// Refreshing goes on while the last mounts are answered.
 	refreshing, stopRefreshing := context.WithCancel(context.WithoutCancel(ctx))
@@ -333,8 +338,14 @@ func (o serveOptions) health(services []*provider.Service, secrets *cache.Cache,
 // cache makes the cache, filled with what the last process kept, where that is
 // asked for. What cannot be restored is read again; only a folder that must not
 // hold secrets stops the provider.
-func (o serveOptions) cache(stores *store.Set, metrics *provider.Metrics) (*cache.Cache, error) {
-	options := cache.Options{MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics}
+func (o serveOptions) cache(stores *store.Set, metrics *provider.Metrics, watch *failures.Watch) (*cache.Cache, error) {
+	options := cache.Options{
+		MaxEntries: o.cacheEntries, MaxBytes: o.cacheBytes, Metrics: metrics,
+		LeaseIdle: o.leaseIdle, LeaseLost: watch.LeaseLost,
+	}
+	if o.leaseIdle == 0 {
+		options.LeaseIdle = store.Never
+	}
 	if o.cachePersist == "" {
 		return cache.New(stores, options), nil
 	}

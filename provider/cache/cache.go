@@ -56,12 +56,20 @@ type Options struct {
 	Gather     time.Duration // how long a batch waits for others; default 2 ms, negative for not at all
 	Now        func() time.Time
 	Metrics    Metrics
+	// LeaseIdle is how long after its last use a lease is kept up: longer than
+	// any pod that lives goes without being asked for (the driver's
+	// rotationPollInterval). Default DefaultLeaseIdle.
+	LeaseIdle time.Duration
 	// LeaseLost is told of a credential that could not be prolonged and not be
 	// issued anew before its end; nil where nobody listens.
 	LeaseLost func(id auth.Identity, store, secret string)
 	// Journal keeps the cache over a restart; nil for not at all.
 	Journal *Journal
 }
+
+// DefaultLeaseIdle is far above the driver's usual rotationPollInterval of two
+// minutes.
+const DefaultLeaseIdle = time.Hour
 
 // DefaultMaxBytes is what a cache holds where nobody says otherwise.
 const DefaultMaxBytes = 24 << 20
@@ -96,6 +104,9 @@ func New(stores Stores, opts Options) *Cache {
 	}
 	if opts.MaxBytes <= 0 {
 		opts.MaxBytes = DefaultMaxBytes
+	}
+	if opts.LeaseIdle <= 0 {
+		opts.LeaseIdle = DefaultLeaseIdle
 	}
 	if opts.Gather == 0 {
 		opts.Gather = gather

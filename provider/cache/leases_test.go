@@ -51,7 +51,7 @@ func newLeased(t *testing.T) *leased {
 }
 
 func (l *leased) start(j *cache.Journal) {
-	l.cache = cache.New(l.set, cache.Options{Now: l.clock.Now, Gather: -1, Journal: j})
+	l.cache = cache.New(l.set, cache.Options{Now: l.clock.Now, Gather: -1, Journal: j, LeaseIdle: 90 * time.Minute})
 	if _, err := l.cache.Restore(); err != nil {
 		l.t.Fatalf("nothing is restored: %v", err)
 	}
@@ -138,7 +138,14 @@ func TestTheLastPodsGoingRevokesWhatItUsed(t *testing.T) {
 	if n := l.server.Leases(); n != 2 {
 		t.Fatalf("%d leases live, want the new one and the one that pods may still use", n)
 	}
-	l.clock.pass(6 * time.Minute)
+	for range 8 { // a driver that rotates once an hour does not ask for long
+		l.clock.pass(10 * time.Minute)
+		l.turn()
+	}
+	if n := l.server.Leases(); n == 0 {
+		t.Error("got no lease 80 minutes after the pod was last asked for, want it kept up for LeaseIdle")
+	}
+	l.clock.pass(11 * time.Minute)
 	l.turn()
 	l.turn()
 	if n := l.server.Leases(); n != 0 {

@@ -67,7 +67,7 @@ func (c *Cache) Turn(ctx context.Context) {
 	c.lastTurn = now.Round(0)
 	d := due{reads: map[*handle][]key{}}
 	for _, e := range c.entries.items {
-		if e.abandoned(now) || wentBack {
+		if e.abandoned(now, c.opts.LeaseIdle) || wentBack {
 			c.entries.remove(e.key)
 			continue
 		}
@@ -185,15 +185,16 @@ func (e *entry) due(now time.Time) bool {
 }
 
 // abandoned says whether nobody will be served an entry any more.
-func (e *entry) abandoned(now time.Time) bool {
+func (e *entry) abandoned(now time.Time, leaseIdle time.Duration) bool {
+	if e.leased() {
+		return now.Sub(e.used) >= leaseIdle // the last pod is gone
+	}
 	if now.Sub(e.used) < idle {
 		return false
 	}
 	switch {
 	case e.from == nil:
 		return now.Sub(e.fetched) > idle
-	case e.leased():
-		return true // the last pod is gone
 	case e.refresh == store.Never:
 		return now.Sub(e.used) > 24*time.Hour
 	}

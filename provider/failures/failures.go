@@ -43,6 +43,7 @@ const (
 const (
 	NotRefreshed = "SecretsNotRefreshed" // a republish failed
 	ServedStale  = "SecretsStale"        // last good values stand in for a store out of reach
+	LeaseLost    = "SecretLeaseLost"     // a credential ended, and nothing could be issued in its place
 )
 
 // Events tell the owner of a pod. Warn is called in the middle of a Mount: it
@@ -191,6 +192,16 @@ func (v *volume) servedBy(stores string, id uint64, now time.Time) (tell, fresh 
 	}
 
 	return tell, fresh
+}
+
+// LeaseLost tells the pod that used it last of a credential that could not be
+// renewed and not be issued anew before its end; the cache has logged it.
+func (w *Watch) LeaseLost(id auth.Identity, store, secret string) {
+	if w == nil || w.opts.Events == nil || id.Pod.Name == "" {
+		return
+	}
+	message := "the lease of " + secret + " in the store " + store + " ended, and nothing could be issued in its place"
+	w.opts.Events.Warn(id.Namespace, id.Pod, LeaseLost, message)
 }
 
 // Failing is how many volumes failed when they were last heard of, those aside
