@@ -312,7 +312,7 @@ func cut(words []string) []string {
 	const most, longest = 5, 300
 	var out []string
 	for _, w := range words[:min(len(words), most)] {
-		w = strings.Join(strings.Fields(w), " ")
+		w = strings.TrimPrefix(strings.Join(strings.Fields(w), " "), "1 error occurred: * ")
 		out = append(out, strings.ToValidUTF8(w[:min(len(w), longest)], ""))
 	}
 	return out

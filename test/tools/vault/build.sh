@@ -16,10 +16,12 @@ if [ ! -x "$dir/vaultcore" ]; then
 	# The SDK that the engines of 1.14.0 build with stops at a path of the core's
 	# own that lacks a check; the core's real SDK was never released by itself.
 	sdk=$(go list -m -f '{{.Dir}}' github.com/hashicorp/vault/sdk)
-	sed 's/if p.ExistenceCheck == nil {/if false {/' "$sdk/framework/backend.go" >"$tmp/backend.go"
-	printf '{"Replace":{"%s":"%s"}}' "$sdk/framework/backend.go" "$tmp/backend.go" >"$tmp/overlay.json"
-	go build -overlay "$tmp/overlay.json" -trimpath -buildvcs=false -ldflags "-s -w" -o "$tmp/vaultcore" . >&2
-	rm "$tmp/backend.go" "$tmp/overlay.json"
+	cp -r --no-preserve=mode "$sdk" "$tmp/sdk"
+	sed -i 's/if p.ExistenceCheck == nil {/if false {/' "$tmp/sdk/framework/backend.go"
+	cp go.mod "$tmp/go.mod" && cp go.sum "$tmp/go.sum"
+	go mod edit -replace "github.com/hashicorp/vault/sdk=$tmp/sdk" "$tmp/go.mod"
+	go build -modfile "$tmp/go.mod" -trimpath -buildvcs=false -ldflags "-s -w" -o "$tmp/vaultcore" . >&2
+	rm -r "$tmp/sdk" "$tmp/go.mod" "$tmp/go.sum"
 	chmod 755 "$tmp"
 	# Whoever renames first wins; the others' builds are the same.
 	[ -d "$dir" ] || mv "$tmp" "$dir"
