@@ -27,6 +27,9 @@ const (
 // Plan is what one Mount asks for.
 type Plan struct {
 	Objects []Object
+	// AsListed keeps the files in the order of the objects; they are sorted by
+	// path otherwise.
+	AsListed bool
 }
 
 // Queries are the plan's sources in order: what the cache is asked for.
@@ -58,7 +61,9 @@ type Source struct {
 // Query asks for one secret, or for all that a filter matches.
 type Query struct {
 	Field string // as errors name it
-	Store store.Selector
+	// Object is what the class calls the object, where its dialect's errors do.
+	Object string
+	Store  store.Selector
 
 	Ref  store.Ref     // where Find is nil
 	Find *store.Filter // answers with any number of secrets, at most MaxFound
@@ -107,7 +112,9 @@ type Output struct {
 	File string
 	Mode int32 // permission bits
 
-	Key string // one key of the value
+	// Select takes a part of the value before anything else is done with it.
+	Select Selector
+	Key    string // one key of the value
 	// Extract is one key of the value by the Google provider's rules.
 	Extract *Extract
 	// JMESPath selects text from the value.
@@ -128,6 +135,22 @@ type Output struct {
 	// StoreVersion keeps the store's own version for files that the object
 	// shapes, as the provider whose dialect it is does.
 	StoreVersion bool
+	// Signed makes the version of the file's content; nil for the store's own.
+	Signed *Signed
+}
+
+// Selector takes a part of a value by the rules of one dialect. Its text says
+// what it takes; its errors quote nothing of the value.
+type Selector interface {
+	Select(b *budget.Budget, value []byte) ([]byte, error)
+	String() string
+}
+
+// Signed is a version made by HMAC-SHA256 with a key that the platform keeps:
+// of the prefix and the content, in the alphabet of base64 for URLs.
+type Signed struct {
+	Key    store.Value
+	Prefix []byte
 }
 
 // Shape is the part of an output that changes content: "" where a file is its
@@ -141,6 +164,9 @@ func (o Output) Shape() string {
 		}
 	}
 
+	if o.Select != nil {
+		add("select", o.Select.String())
+	}
 	add("key", o.Key)
 	if o.Extract != nil {
 		add(o.Extract.Format, o.Extract.Key)

@@ -7,6 +7,7 @@ package render
 import (
 	"bytes"
 	"cmp"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -62,9 +63,13 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 	if len(r.errors) > 0 {
 		return nil, r.errors
 	}
+	listed := slices.Clone(r.files)
 	slices.SortStableFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	if err := r.checkSet(); err != nil {
 		return nil, err
+	}
+	if p.AsListed {
+		return listed, nil
 	}
 
 	return r.files, nil
@@ -137,7 +142,7 @@ func (r *renderer) json(value []byte) (any, error) {
 // once from all sources for a template.
 func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	fail := func(at plan.Found, format string, args ...any) {
-		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
+		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Object: o.Sources[0].Query.Object, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
 	}
 	if o.Output.Template != nil {
 		if file, err := r.templated(o, answers); err != nil {
@@ -152,6 +157,14 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	}
 
 	for _, found := range answers[0].Found {
+		if o.Output.Select != nil {
+			part, err := o.Output.Select.Select(r.budget, found.Secret.Value)
+			if err != nil {
+				fail(found, "%s", err)
+				continue
+			}
+			found.Secret.Value = part
+		}
 		err := r.parts(o, found, func(p part) error {
 			name := o.Output.File
 			if o.Several() {
@@ -162,7 +175,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				name += rewritten
 			}
 
-			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, []plan.Found{found})})
+			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, []plan.Found{found})})
 		})
 		if err != nil {
 			fail(found, "%s", err)
@@ -351,6 +364,12 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		}
 		found := answers[i].Found[0]
 		all = append(all, found)
+		if o.Output.Select != nil {
+			var err error
+			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret.Value); err != nil {
+				return nil, err
+			}
+		}
 		value, err := r.templateValue(found.Secret.Value)
 		if err != nil {
 			return nil, err
@@ -375,7 +394,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		return nil, err
 	}
 
-	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
+	return &File{Path: o.Output.File, Contents: text, Version: version(o, text, all)}, nil
 }
 
 // templateValue is a secret as a template sees it: its keys, or its text. One
@@ -396,8 +415,14 @@ func (r *renderer) templateValue(value []byte) (any, error) {
 // version is the store's own version where the file is the value as it is.
 // Where the object's text shapes the file, a change of that text must change
 // the version too: then it is a digest of the store's versions and the text.
-func version(o plan.Object, from []plan.Found) string {
+func version(o plan.Object, content []byte, from []plan.Found) string {
 	out := o.Output
+	if out.Signed != nil {
+		h := hmac.New(sha256.New, out.Signed.Key)
+		h.Write(out.Signed.Prefix)
+		h.Write(content)
+		return base64.URLEncoding.EncodeToString(h.Sum(nil))
+	}
 	if len(from) == 1 && (out.StoreVersion || out.Shape() == "") {
 		return from[0].Secret.Version
 	}

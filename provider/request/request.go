@@ -166,7 +166,7 @@ func tokens(text string, id auth.Identity) (auth.Tokens, error) {
 		Expires string `json:"expirationTimestamp"`
 	}
 	if err := json.Unmarshal([]byte(text), &parsed); err != nil {
-		text := "failed to unmarshal serviceAccount.tokens, error: " + jsonFault(err)
+		text := "failed to unmarshal service account tokens (serviceAccount.tokens), error: " + jsonFault(err)
 		return nil, &Error{Part: PartTokens, Text: text, Cause: err}
 	}
 	if len(parsed) > maxTokens {

@@ -65,7 +65,7 @@ type Parts struct {
 
 // All lists the clouds. A new one is a file beside this one, and a line here.
 func All() []Cloud {
-	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}}
+	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}, &vaultCloud{}}
 }
 
 // Wiring is what all clouds make together.
