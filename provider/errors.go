@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/coffre-csi/coffre/provider/store"
 )
@@ -21,6 +22,9 @@ type Failure struct {
 	Code   codes.Code
 	Reason string // as metrics have it: a store.Reason's, or internal
 	Err    error
+	// Details go into the answer beside the text, where the provider whose
+	// dialect it is has any.
+	Details []*anypb.Any
 }
 
 // reasonInternal is the reason of what is Coffre's own fault, or the node's.
@@ -38,12 +42,23 @@ func (f *Failure) GRPCStatus() *status.Status {
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "… (more was left out)"
 	}
-	return status.New(f.Code, text)
+	answer := status.New(f.Code, text).Proto()
+	answer.Details = f.Details
+	return status.FromProto(answer)
+}
+
+// worded gives a failure the code and the details that its dialect words it
+// with, if it does.
+func worded(f *Failure) error {
+	if own, ok := f.Err.(interface{ GRPCStatus() *status.Status }); ok {
+		f.Code, f.Details = own.GRPCStatus().Code(), own.GRPCStatus().Proto().GetDetails()
+	}
+	return f
 }
 
 // invalid is a SecretProviderClass, or a value for it, that cannot work as it is.
 func invalid(err error) error {
-	return &Failure{codes.InvalidArgument, store.Invalid.String(), err}
+	return worded(&Failure{Code: codes.InvalidArgument, Reason: store.Invalid.String(), Err: err})
 }
 
 // unanswered is a store's failure, explained in the dialect's words: the code is
@@ -61,11 +76,13 @@ func unanswered(err error, explain func(error) error) error {
 		code = codes.FailedPrecondition
 	}
 
-	return &Failure{code, reason.String(), explain(err)}
+	return worded(&Failure{Code: code, Reason: reason.String(), Err: explain(err)})
 }
 
 // internal is a fault of Coffre's own, or of the node.
-func internal(err error) error { return &Failure{codes.Internal, reasonInternal, err} }
+func internal(err error) error {
+	return &Failure{Code: codes.Internal, Reason: reasonInternal, Err: err}
+}
 
 // safe makes sure that an error leaves with one of the codes above.
 func safe(err error) error {
@@ -73,7 +90,7 @@ func safe(err error) error {
 		return nil
 	}
 	if f := new(Failure); errors.As(err, &f) {
-		return &Failure{f.Code, f.Reason, err}
+		return &Failure{Code: f.Code, Reason: f.Reason, Err: err, Details: f.Details}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("the mount was not done in time")

@@ -108,7 +108,7 @@ func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func(
 	}
 	defer load.leave()
 	if req, err = request.Parse(in); err != nil {
-		return nil, invalid(err)
+		return nil, invalid(s.provider.explain(err))
 	}
 	if err := load.belongs(req.Identity.Namespace); err != nil {
 		return nil, internal(err)

@@ -137,6 +137,7 @@ func thisProcess() cloud.Process {
 func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
 	p := thisProcess()
 	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
+	p.Unconfigured = o.stores == ""
 	return cloud.New(p, o.clouds)
 }
 

@@ -18,10 +18,12 @@ func (e *QueryError) Unwrap() error { return e.Err }
 
 // ObjectError is an object that could not be rendered.
 type ObjectError struct {
-	Field string    // objects[2]
-	Store string    // of its secret
-	Ref   store.Ref // its secret
-	Text  string
+	Field string // objects[2]
+	// Object is what the class calls it, where its dialect's errors do.
+	Object string
+	Store  string    // of its secret
+	Ref    store.Ref // its secret
+	Text   string
 }
 
 func (e *ObjectError) Error() string {

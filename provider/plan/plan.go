@@ -27,6 +27,9 @@ const (
 // Plan is what one Mount asks for.
 type Plan struct {
 	Objects []Object
+	// AsListed keeps the files in the order of the objects; they are sorted by
+	// path otherwise.
+	AsListed bool
 }
 
 // Queries are the plan's sources in order: what the cache is asked for.
@@ -58,7 +61,9 @@ type Source struct {
 // Query asks for one secret, or for all that a filter matches.
 type Query struct {
 	Field string // as errors name it
-	Store store.Selector
+	// Object is what the class calls the object, where its dialect's errors do.
+	Object string
+	Store  store.Selector
 
 	Ref  store.Ref     // where Find is nil
 	Find *store.Filter // answers with any number of secrets, at most MaxFound
@@ -107,7 +112,11 @@ type Output struct {
 	File string
 	Mode int32 // permission bits
 
-	Key string // one key of the value
+	// Select takes a part of the value before anything else is done with it.
+	Select Selector
+	Key    string // one key of the value
+	// Extract is one key of the value by the Google provider's rules.
+	Extract *Extract
 	// JMESPath selects text from the value.
 	JMESPath *jmespath.Expression
 	// NonString allows a JMESPath result that is no text, written as JSON.
@@ -118,11 +127,30 @@ type Output struct {
 	Template  *template.Template
 	Rewrite   *Rewrite
 
+	// Overlaid lets a later object make the same file: the driver keeps the last.
+	Overlaid bool
+
 	// ID is the object version's id; the file's path where it is empty.
 	ID string
 	// StoreVersion keeps the store's own version for files that the object
 	// shapes, as the provider whose dialect it is does.
 	StoreVersion bool
+	// Signed makes the version of the file's content; nil for the store's own.
+	Signed *Signed
+}
+
+// Selector takes a part of a value by the rules of one dialect. Its text says
+// what it takes; its errors quote nothing of the value.
+type Selector interface {
+	Select(b *budget.Budget, value []byte) ([]byte, error)
+	String() string
+}
+
+// Signed is a version made by HMAC-SHA256 with a key that the platform keeps:
+// of the prefix and the content, in the alphabet of base64 for URLs.
+type Signed struct {
+	Key    store.Value
+	Prefix []byte
 }
 
 // Shape is the part of an output that changes content: "" where a file is its
@@ -136,7 +164,13 @@ func (o Output) Shape() string {
 		}
 	}
 
+	if o.Select != nil {
+		add("select", o.Select.String())
+	}
 	add("key", o.Key)
+	if o.Extract != nil {
+		add(o.Extract.Format, o.Extract.Key)
+	}
 	if o.JMESPath != nil {
 		add("jmespath", o.JMESPath.String())
 	}
@@ -162,6 +196,15 @@ func (o Object) Several() bool {
 }
 
 func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+
+// Extract is a top-level key whose value is a text, and nothing else.
+type Extract struct{ Format, Key string }
+
+// Formats of Extract.
+const (
+	ExtractJSON = "JSON"
+	ExtractYAML = "YAML"
+)
 
 // Keys chooses keys of a value: all, those named, or those that match.
 type Keys struct {

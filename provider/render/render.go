@@ -7,6 +7,7 @@ package render
 import (
 	"bytes"
 	"cmp"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -37,6 +38,8 @@ type File struct {
 	// the object's text, never of the content.
 	ID      string
 	Version string
+
+	overlaid bool // another of the same path may follow it
 }
 
 // Files renders a plan. answers are in the order of plan.Queries. All mistakes
@@ -60,9 +63,13 @@ func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error)
 	if len(r.errors) > 0 {
 		return nil, r.errors
 	}
-	slices.SortFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	listed := slices.Clone(r.files)
+	slices.SortStableFunc(r.files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	if err := r.checkSet(); err != nil {
 		return nil, err
+	}
+	if p.AsListed {
+		return listed, nil
 	}
 
 	return r.files, nil
@@ -135,7 +142,7 @@ func (r *renderer) json(value []byte) (any, error) {
 // once from all sources for a template.
 func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	fail := func(at plan.Found, format string, args ...any) {
-		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
+		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Object: o.Sources[0].Query.Object, Store: answers[0].Store, Ref: at.Ref, Text: fmt.Sprintf(format, args...)})
 	}
 	if o.Output.Template != nil {
 		if file, err := r.templated(o, answers); err != nil {
@@ -150,6 +157,14 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	}
 
 	for _, found := range answers[0].Found {
+		if o.Output.Select != nil {
+			part, err := o.Output.Select.Select(r.budget, found.Secret.Value)
+			if err != nil {
+				fail(found, "%s", err)
+				continue
+			}
+			found.Secret.Value = part
+		}
 		err := r.parts(o, found, func(p part) error {
 			name := o.Output.File
 			if o.Several() {
@@ -160,7 +175,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				name += rewritten
 			}
 
-			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, []plan.Found{found})})
+			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, []plan.Found{found})})
 		})
 		if err != nil {
 			fail(found, "%s", err)
@@ -176,6 +191,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 func (r *renderer) add(o plan.Object, f File) error {
 	f.Mode = o.Output.Mode
 	f.ID = cmp.Or(o.Output.ID, f.Path)
+	f.overlaid = o.Output.Overlaid
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
 		return nil
@@ -201,7 +217,7 @@ func (r *renderer) checkSet() error {
 	var errs Errors
 	paths := make(map[string]bool, len(r.files))
 	for _, f := range r.files {
-		if paths[f.Path] {
+		if paths[f.Path] && !f.overlaid {
 			errs = append(errs, fmt.Errorf("%q is made by two objects; give one of them another file", shorten(f.Path)))
 		}
 		paths[f.Path] = true
@@ -250,6 +266,12 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 			return nil, err
 		}
 		text, err := out.JMESPath.Search(r.budget, data, out.NonString)
+		if err != nil {
+			return nil, err
+		}
+		return decode(r.budget, out.Decode, text)
+	case out.Extract != nil:
+		text, err := extract(r.budget, *out.Extract, value)
 		if err != nil {
 			return nil, err
 		}
@@ -342,6 +364,12 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		}
 		found := answers[i].Found[0]
 		all = append(all, found)
+		if o.Output.Select != nil {
+			var err error
+			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret.Value); err != nil {
+				return nil, err
+			}
+		}
 		value, err := r.templateValue(found.Secret.Value)
 		if err != nil {
 			return nil, err
@@ -366,7 +394,7 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		return nil, err
 	}
 
-	return &File{Path: o.Output.File, Contents: text, Version: version(o, all)}, nil
+	return &File{Path: o.Output.File, Contents: text, Version: version(o, text, all)}, nil
 }
 
 // templateValue is a secret as a template sees it: its keys, or its text. One
@@ -387,8 +415,14 @@ func (r *renderer) templateValue(value []byte) (any, error) {
 // version is the store's own version where the file is the value as it is.
 // Where the object's text shapes the file, a change of that text must change
 // the version too: then it is a digest of the store's versions and the text.
-func version(o plan.Object, from []plan.Found) string {
+func version(o plan.Object, content []byte, from []plan.Found) string {
 	out := o.Output
+	if out.Signed != nil {
+		h := hmac.New(sha256.New, out.Signed.Key)
+		h.Write(out.Signed.Prefix)
+		h.Write(content)
+		return base64.URLEncoding.EncodeToString(h.Sum(nil))
+	}
 	if len(from) == 1 && (out.StoreVersion || out.Shape() == "") {
 		return from[0].Secret.Version
 	}

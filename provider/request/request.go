@@ -6,7 +6,6 @@ package request
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -47,6 +46,25 @@ type Request struct {
 	TargetPath string
 }
 
+// Parts of a request, as Error names them.
+const (
+	PartAttributes = "attributes"
+	PartSecrets    = "secrets"
+	PartTokens     = "serviceAccount.tokens"
+	PartPermission = "permission"
+)
+
+// Error is what is wrong with one part of a request.
+type Error struct {
+	Part  string
+	Value string // of the permission; nothing else is kept
+	Text  string
+	Cause error // of the parser; nil where nothing was parsed
+}
+
+func (e *Error) Error() string { return e.Text }
+func (e *Error) Unwrap() error { return e.Cause }
+
 // Parse reads a MountRequest. Every error is the caller's fault and names the
 // part of the request; none quotes an attribute or a secret. With an error
 // comes what is known of who asked, for the log and for nothing else.
@@ -54,12 +72,12 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	if req.GetTargetPath() == "" {
 		return Request{}, fmt.Errorf("Missing mount path: the request names no target path")
 	}
-	attributes, err := stringMap("attributes", req.GetAttributes(), maxAttributes)
+	attributes, err := stringMap(PartAttributes, req.GetAttributes(), maxAttributes)
 	if err != nil {
 		return Request{}, err
 	}
 	if len(attributes) == 0 {
-		return Request{}, errors.New("failed to unmarshal attributes, error: there are none")
+		return Request{}, &Error{Part: PartAttributes, Text: "failed to unmarshal attributes, error: there are none"}
 	}
 
 	id := auth.Identity{
@@ -75,7 +93,7 @@ func Parse(req *pb.MountRequest) (Request, error) {
 		}
 	}
 
-	secrets, err := stringMap("secrets", req.GetSecrets(), maxSecrets)
+	secrets, err := stringMap(PartSecrets, req.GetSecrets(), maxSecrets)
 	if err != nil {
 		return known, err
 	}
@@ -114,7 +132,7 @@ func stringMap(what, text string, limit int) (map[string]string, error) {
 		return m, nil
 	}
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
-		return nil, fmt.Errorf("failed to unmarshal %s, error: %s", what, jsonFault(err))
+		return nil, &Error{Part: what, Text: fmt.Sprintf("failed to unmarshal %s, error: %s", what, jsonFault(err)), Cause: err}
 	}
 	if m == nil {
 		m = map[string]string{}
@@ -148,7 +166,8 @@ func tokens(text string, id auth.Identity) (auth.Tokens, error) {
 		Expires string `json:"expirationTimestamp"`
 	}
 	if err := json.Unmarshal([]byte(text), &parsed); err != nil {
-		return nil, fmt.Errorf("failed to unmarshal serviceAccount.tokens, error: %s", jsonFault(err))
+		text := "failed to unmarshal service account tokens (serviceAccount.tokens), error: " + jsonFault(err)
+		return nil, &Error{Part: PartTokens, Text: text, Cause: err}
 	}
 	if len(parsed) > maxTokens {
 		return nil, fmt.Errorf("serviceAccount.tokens holds %d tokens; the limit is %d", len(parsed), maxTokens)
@@ -172,7 +191,8 @@ func tokens(text string, id auth.Identity) (auth.Tokens, error) {
 func permission(text string) (int32, error) {
 	mode, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
 	if err != nil || mode > 0o777 {
-		return 0, fmt.Errorf("failed to unmarshal file permission, error: %.20q is no decimal file mode from 0 to %d", text, 0o777)
+		fault := fmt.Sprintf("failed to unmarshal file permission, error: %.20q is no decimal file mode from 0 to %d", text, 0o777)
+		return 0, &Error{Part: PartPermission, Value: text[:min(len(text), 20)], Text: fault}
 	}
 	return int32(mode), nil
 }

@@ -89,7 +89,7 @@ func TestBadRequestSaysWhichPartAndQuotesNothing(t *testing.T) {
 		"permission in octal":  {&pb.MountRequest{Attributes: attributes(nil), TargetPath: "/t", Permission: `"0644"`}, "failed to unmarshal file permission, error:"},
 		"permission too large": {&pb.MountRequest{Attributes: attributes(nil), TargetPath: "/t", Permission: "512"}, "failed to unmarshal file permission, error:"},
 		"negative permission":  {&pb.MountRequest{Attributes: attributes(nil), TargetPath: "/t", Permission: "-1"}, "failed to unmarshal file permission, error:"},
-		"tokens":               {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "hunter2"}), TargetPath: "/t", Permission: "420"}, "failed to unmarshal serviceAccount.tokens"},
+		"tokens":               {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "hunter2"}), TargetPath: "/t", Permission: "420"}, "failed to unmarshal service account tokens (serviceAccount.tokens)"},
 		"somebody else's": {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": tokensOf("aud", jwt("system:serviceaccount:bank:vault"))}), TargetPath: "/t", Permission: "420"},
 			`the token for audience "aud" belongs to "system:serviceaccount:bank:vault", not to the pod's service account shop/api`},
 	} {

@@ -35,6 +35,8 @@ type DialectPolicy struct {
 // dialect make, what all of them may do. A nil Policy grants nothing.
 type Policy struct {
 	AllowedRegions    []string // globs; nil allows all
+	AllowedAddresses  []string // globs; servers that classes may name
+	APIServerToken    []string // namespaces whose token of the API server's own audience may be sent
 	ProviderIdentity  []string // namespaces that may be read as the node's provider
 	NodePublishSecret []string // namespaces that may bring credentials of their own
 	Refresh, MaxStale time.Duration
@@ -66,6 +68,26 @@ func (c Config) CheckRegion(region string) *Error {
 		return nil
 	}
 	return Errorf(Denied, "region %s is not allowed: the platform lists the regions that are in %s", region, strict.Join(c.Policy.field, "allowedRegions"))
+}
+
+// CheckAddress refuses a server that a class names and the platform has not
+// allowed: it would be sent a token. The address must be checked and in its
+// shortest form. A star in a pattern stops at a slash; "*" alone allows all.
+func (c Config) CheckAddress(address string) *Error {
+	at := strict.Join("dialects", c.Dialect)
+	if c.Policy != nil {
+		at = cmp.Or(c.Policy.field, at)
+		if slices.Contains(c.Policy.AllowedAddresses, "*") || matchesAny(c.Policy.AllowedAddresses, address) {
+			return nil
+		}
+	}
+	return Errorf(Denied, "the address %s is not allowed: the platform lists those that are in %s", address, strict.Join(at, "allowedAddresses"))
+}
+
+// TakesAPIServerToken says whether the platform lets a namespace's token of the
+// API server's own audience be sent to a server.
+func (c Config) TakesAPIServerToken(namespace string) bool {
+	return c.Policy != nil && matchesAny(c.Policy.APIServerToken, namespace)
 }
 
 // CheckProviderIdentity refuses to read as the node's provider where the
@@ -113,6 +135,8 @@ func (g Grant) Allows(namespace string) bool { return matchesAny(g.Namespaces, n
 // policyFields are those that every dialect has.
 type policyFields struct {
 	AllowedRegions    []string      `yaml:"allowedRegions"`
+	AllowedAddresses  []string      `yaml:"allowedAddresses"`
+	APIServerToken    Grant         `yaml:"apiServerToken"`
 	ProviderIdentity  Grant         `yaml:"providerIdentity"`
 	NodePublishSecret Grant         `yaml:"nodePublishSecret"`
 	Refresh           Refresh       `yaml:"refresh"`
@@ -172,6 +196,8 @@ func (p DialectPolicy) decode(d *strict.Decoder, n *yaml.Node, at string) *Polic
 	}
 
 	checkGlobs(bad, "allowedRegions", fields.AllowedRegions)
+	checkGlobs(bad, "allowedAddresses", fields.AllowedAddresses)
+	checkGlobs(bad, "apiServerToken.namespaces", fields.APIServerToken.Namespaces)
 	checkGlobs(bad, "providerIdentity.namespaces", fields.ProviderIdentity.Namespaces)
 	checkGlobs(bad, "nodePublishSecret.namespaces", fields.NodePublishSecret.Namespaces)
 	if fields.MaxStale < 0 {
@@ -184,7 +210,8 @@ func (p DialectPolicy) decode(d *strict.Decoder, n *yaml.Node, at string) *Polic
 		return nil
 	}
 
-	out.AllowedRegions = fields.AllowedRegions
+	out.AllowedRegions, out.AllowedAddresses = fields.AllowedRegions, fields.AllowedAddresses
+	out.APIServerToken = fields.APIServerToken.Namespaces
 	out.ProviderIdentity, out.NodePublishSecret = fields.ProviderIdentity.Namespaces, fields.NodePublishSecret.Namespaces
 	out.Refresh, out.MaxStale, out.RateLimit = fields.Refresh.Duration(), fields.MaxStale, fields.RateLimit
 

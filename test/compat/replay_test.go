@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,12 @@ type world interface {
 	client() pb.CSIDriverProviderClient
 }
 
+// A speller is a world whose dialect spells the cases' words in its own way.
+type speller interface {
+	parameters(map[string]string)
+	tokens(*string) *string
+}
+
 // testcase is one fact: a SecretProviderClass, what the clouds held, and what
 // the pod got. The file says what differs from the original on purpose.
 type testcase struct {
@@ -50,6 +57,7 @@ type testcase struct {
 	Tokens     *string           `json:"tokens"` // the attribute; "" leaves it out; default: the volume's
 	Permission *string           `json:"permission"`
 	NoTarget   bool              `json:"targetPathEmpty"`
+	Attributes *string           `json:"attributesRaw"` // the whole text
 	Steps      []json.RawMessage `json:"steps"`
 }
 
@@ -64,7 +72,9 @@ type expect struct {
 	Modes    map[string]string `json:"modes"` // octal
 	Versions map[string]string `json:"versions"`
 	Error    string            `json:"error"` // a part of it
+	Code     string            `json:"code"`  // gRPC
 	Calls    []string          `json:"calls"` // a ceiling, a service
+	Sees     []string          `json:"sees"`  // calls that must be among them
 }
 
 // data reads a file of testdata.
@@ -110,6 +120,11 @@ func (c testcase) request(t *testing.T, w world, s step) *pb.MountRequest {
 	v := w.volume()
 	v.Parameters = maps.Clone(c.Parameters)
 	maps.Copy(v.Parameters, s.Parameters)
+	tokens := c.Tokens
+	if own, ok := w.(speller); ok {
+		own.parameters(v.Parameters)
+		tokens = own.tokens(c.Tokens)
+	}
 	req := v.MountRequest()
 	if c.Permission != nil {
 		req.Permission = *c.Permission
@@ -117,8 +132,11 @@ func (c testcase) request(t *testing.T, w world, s step) *pb.MountRequest {
 	if c.NoTarget {
 		req.TargetPath = ""
 	}
-	if c.Tokens != nil {
-		req.Attributes = withTokens(t, req.GetAttributes(), *c.Tokens)
+	if c.Attributes != nil {
+		req.Attributes = *c.Attributes
+	}
+	if tokens != nil {
+		req.Attributes = withTokens(t, req.GetAttributes(), *tokens)
 	}
 	return req
 }
@@ -145,9 +163,18 @@ func mount(t *testing.T, client pb.CSIDriverProviderClient, req *pb.MountRequest
 
 func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, err error, calls []string) {
 	t.Helper()
+	for _, call := range want.Sees {
+		if !slices.Contains(calls, call) {
+			t.Errorf("%s: got the calls %q, want %s among them", step, calls, call)
+		}
+	}
+	want.checkCeiling(t, step, calls)
 	if want.Error != "" {
 		if got := status.Convert(err).Message(); err == nil || !strings.Contains(got, want.Error) {
 			t.Errorf("%s: error\n got %s\nwant %s", step, got, want.Error)
+		}
+		if got := status.Code(err).String(); want.Code != "" && got != want.Code {
+			t.Errorf("%s: got the code %s, want %s", step, got, want.Code)
 		}
 		return
 	}
@@ -179,12 +206,17 @@ func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, er
 	if len(want.Versions) > 0 && !maps.Equal(versions, want.Versions) {
 		t.Errorf("%s: versions\n got %q\nwant %q", step, versions, want.Versions)
 	}
-	if want.Calls != nil {
-		ceiling := byService(want.Calls)
-		for service, n := range byService(calls) {
-			if n > ceiling[service] {
-				t.Errorf("%s: got %d calls of %s, want at most the original's %d", step, n, service, ceiling[service])
-			}
+}
+
+func (want expect) checkCeiling(t *testing.T, step string, calls []string) {
+	t.Helper()
+	if want.Calls == nil {
+		return
+	}
+	ceiling := byService(want.Calls)
+	for service, n := range byService(calls) {
+		if n > ceiling[service] {
+			t.Errorf("%s: got %d calls of %s, want at most the original's %d", step, n, service, ceiling[service])
 		}
 	}
 }

@@ -32,6 +32,9 @@ type Process struct {
 	Getenv     func(string) string // nil for an empty environment
 	Kubernetes kubernetes.Options
 	Metrics    Metrics // nil for none
+	// Unconfigured says that the platform wrote no file of stores and dialects:
+	// what whoever started the process gave it is all there is to go by.
+	Unconfigured bool
 }
 
 // Flags is the part of a flag set that clouds use.
@@ -62,7 +65,7 @@ type Parts struct {
 
 // All lists the clouds. A new one is a file beside this one, and a line here.
 func All() []Cloud {
-	return []Cloud{&sopsCloud{}, &awsCloud{}}
+	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}, &vaultCloud{}}
 }
 
 // Wiring is what all clouds make together.
