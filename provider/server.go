@@ -65,7 +65,7 @@ const (
 
 // receiving is how many requests are read off the wire at once: what the driver
 // has yet to send costs its memory, not this process's.
-const receiving = 8
+const receiving = 16
 
 // UnderWay is the number of Mounts that are not answered yet.
 func (s *Service) UnderWay() int { return int(s.underWay.Load()) }
@@ -101,16 +101,19 @@ func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func(
 		s.observe(req, r.Stale, err, time.Since(began))
 	}()
 
-	if req, err = request.Parse(in); err != nil {
-		return nil, invalid(s.provider.explain(err))
-	}
-	log := newSteps(s.provider.Name, req)
-	unload, err := s.loads.add(req.Identity.Namespace, weight(in))
+	load, err := s.loads.enter(proto.Size(in))
+	received()
 	if err != nil {
 		return nil, internal(err)
 	}
-	defer unload()
-	received()
+	defer load.leave()
+	if req, err = request.Parse(in); err != nil {
+		return nil, invalid(s.provider.explain(err))
+	}
+	if err := load.belongs(req.Identity.Namespace); err != nil {
+		return nil, internal(err)
+	}
+	log := newSteps(s.provider.Name, req)
 	place, err := s.gate.Enter(ctx, req.Identity.Namespace)
 	switch {
 	case errors.Is(err, fair.ErrFull):

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +23,12 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/fileutil"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/manifest"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/cache"
+	"github.com/coffre-csi/coffre/provider/request"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -40,9 +41,6 @@ type renderOptions struct {
 	secrets, tokens []string
 	reveal          bool
 }
-
-// fileMode is what the driver sends for files that name no mode of their own.
-const fileMode = "420"
 
 func renderCommand(std stdio) *cobra.Command {
 	var o renderOptions
@@ -193,9 +191,7 @@ func (o renderOptions) volumes(set manifest.Set) ([]volume, error) {
 			}
 		}
 
-		if v.request, err = mountRequest(class, m, data, tokens); err != nil {
-			return nil, err
-		}
+		v.request = mountRequest(class, m, data, tokens)
 		volumes = append(volumes, v)
 	}
 
@@ -216,44 +212,23 @@ func findClass(set manifest.Set, m manifest.Mount) (manifest.Class, error) {
 }
 
 // mountRequest is what kubelet and the driver would make of a volume.
-func mountRequest(c manifest.Class, m manifest.Mount, secrets, tokens map[string]string) (*pb.MountRequest, error) {
-	attributes := maps.Clone(c.Parameters)
-	if attributes == nil {
-		attributes = map[string]string{}
+func mountRequest(c manifest.Class, m manifest.Mount, secrets, tokens map[string]string) *pb.MountRequest {
+	parameters := maps.Clone(c.Parameters)
+	if parameters == nil {
+		parameters = map[string]string{}
 	}
-	maps.Copy(attributes, m.Attributes)
-	maps.Copy(attributes, map[string]string{
-		"secretProviderClass":                    c.Name,
-		"csi.storage.k8s.io/pod.name":            cmp.Or(strings.ReplaceAll(m.Workload, "/", "-"), "coffre-render"),
-		"csi.storage.k8s.io/pod.namespace":       cmp.Or(m.Namespace, c.Namespace, "default"),
-		"csi.storage.k8s.io/pod.uid":             "00000000-0000-0000-0000-000000000000",
-		"csi.storage.k8s.io/serviceAccount.name": m.ServiceAccount,
-		"csi.storage.k8s.io/ephemeral":           "true",
-	})
-	if len(tokens) > 0 {
-		type token struct {
-			Token   string `json:"token"`
-			Expires string `json:"expirationTimestamp"`
-		}
-		all := map[string]token{}
-		for audience, raw := range tokens {
-			all[audience] = token{strings.TrimSpace(raw), time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}
-		}
-		raw, err := json.Marshal(all)
-		if err != nil {
-			return nil, err
-		}
-		attributes["csi.storage.k8s.io/serviceAccount.tokens"] = string(raw)
+	maps.Copy(parameters, m.Attributes)
+
+	id := auth.Identity{
+		Namespace: cmp.Or(m.Namespace, c.Namespace, "default"), ServiceAccount: m.ServiceAccount,
+		Pod:     auth.Pod{Name: cmp.Or(strings.ReplaceAll(m.Workload, "/", "-"), "coffre-render"), UID: "00000000-0000-0000-0000-000000000000"},
+		Secrets: secrets, Tokens: auth.Tokens{},
 	}
-	a, err := json.Marshal(attributes)
-	if err != nil {
-		return nil, err
+	for audience, raw := range tokens {
+		id.Tokens[audience] = auth.NewToken(strings.TrimSpace(raw), time.Time{})
 	}
-	s, err := json.Marshal(secrets)
-	if err != nil {
-		return nil, err
-	}
-	return &pb.MountRequest{Attributes: string(a), Secrets: string(s), TargetPath: "coffre-render", Permission: fileMode}, nil
+
+	return request.Volume{Class: c.Name, Identity: id, Parameters: parameters, TargetPath: "coffre-render"}.MountRequest()
 }
 
 func keyFiles(pairs []string) (map[string]string, error) {

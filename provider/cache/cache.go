@@ -52,7 +52,7 @@ type Metrics interface {
 // Options bound a cache.
 type Options struct {
 	MaxEntries int           // secrets; default 10,000
-	MaxBytes   int64         // of everything that entries keep alive; default 24 MiB
+	MaxBytes   int64         // of everything that entries keep alive; default 16 MiB
 	Gather     time.Duration // how long a batch waits for others; default 2 ms, negative for not at all
 	Now        func() time.Time
 	Metrics    Metrics
@@ -72,7 +72,7 @@ type Options struct {
 const DefaultLeaseIdle = time.Hour
 
 // DefaultMaxBytes is what a cache holds where nobody says otherwise.
-const DefaultMaxBytes = 24 << 20
+const DefaultMaxBytes = 16 << 20
 
 // Cache is safe for concurrent use.
 type Cache struct {

@@ -69,7 +69,7 @@ func Kinds(o Options) []store.Kind {
 	}
 	cloud := &cloud{
 		opts: o, pacers: map[pacerKey]*pace.Pacer{}, noBatch: map[noBatchKey]time.Time{},
-		clients: pool.New[endpoint, *clients](pool.Options[*clients]{Now: o.Now}),
+		clients: pool.New[endpoint, *clients](pool.Options[*clients]{Max: regionsKept, Now: o.Now}),
 	}
 	return []store.Kind{
 		{Name: SecretsManager, Settings: newSettings, Close: o.SDK.Close, Open: func(ctx context.Context, c store.Config, id auth.Identity) (store.Store, error) {
@@ -111,6 +111,10 @@ type clients struct {
 }
 
 type pacerKey struct{ kind, region, account string }
+
+// regionsKept is how many regions' clients are kept that nobody uses: a client
+// of the SDK is large, and who may name regions may invent them.
+const regionsKept = 16
 
 // maxPacers bounds what is remembered of regions and accounts.
 const maxPacers = 1024

@@ -102,6 +102,10 @@ type host struct {
 
 type pacerKey struct{ host, project string }
 
+// streams are as many calls as Google takes over one connection at once: none
+// costs a connection of its own, and a volume of fifty secrets is one wave.
+const streams = 100
+
 // maxPacers bounds what is remembered of locations and projects.
 const maxPacers = 1024
 
@@ -148,7 +152,7 @@ func (c *cloud) pacer(key pacerKey) *pace.Pacer {
 			}
 		}
 	}
-	p = pace.New(pace.Options{})
+	p = pace.New(pace.Options{MaxInFlight: streams})
 	c.pacers[key] = p
 	return p
 }
