@@ -19,7 +19,7 @@ import (
 
 // Limits of one Mount. docs/reference.md states them.
 const (
-	MaxBytes   = 32 << 20  // bytes of memory made
+	MaxBytes   = 28 << 20  // bytes of memory made
 	MaxNodes   = 200_000   // nodes of parsed YAML and JSON
 	MaxQueries = 2_000     // secrets asked for, those that searches find among them
 	MaxFiles   = 2_000     // files of the volume

@@ -18,7 +18,7 @@ func mount(t *testing.T) *Budget {
 
 func TestWhatGoesOverIsRefusedAndEverythingAfterIt(t *testing.T) {
 	for what, charge := range map[string]func(*Budget, int) error{
-		"33554432 bytes of memory":      (*Budget).Bytes,
+		"29360128 bytes of memory":      (*Budget).Bytes,
 		"200000 nodes of YAML and JSON": (*Budget).Nodes,
 		"2000 reads of secrets":         (*Budget).Queries,
 		"2000 files":                    (*Budget).Files,
