@@ -8,44 +8,35 @@ import (
 )
 
 // The runtime keeps freed memory for minutes, and a quiet program collects
-// nothing: on a node that is a storm's peak for good. So it is looked at now and
-// then, and given back where it is worth it.
+// nothing: on a node that is a storm's peak for good. So now and then, where
+// enough was allocated since, it is collected and given back.
 const (
 	tidyEvery = 10 * time.Second
-	worthIt   = 12 << 20 // bytes that nothing lives in
+	worthIt   = 8 << 20 // bytes allocated since the last time
 )
 
 // Tidy gives memory back to the node that mounts no longer need, until ctx ends.
 func Tidy(ctx context.Context) {
 	t := time.NewTicker(tidyEvery)
 	defer t.Stop()
+
+	last := allocated()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if spare() > worthIt {
+			if allocated()-last > worthIt {
 				debug.FreeOSMemory()
+				last = allocated()
 			}
 		}
 	}
 }
 
-// spare is about what the process holds beyond what lived after the last
-// collection.
-func spare() uint64 {
-	samples := []metrics.Sample{
-		{Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/memory/classes/heap/unused:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/gc/heap/live:bytes"},
-	}
-
-	metrics.Read(samples)
-	held := samples[0].Value.Uint64() + samples[1].Value.Uint64() + samples[2].Value.Uint64()
-	if live := samples[3].Value.Uint64(); held > live {
-		return held - live
-	}
-
-	return 0
+// allocated is all that was ever allocated, in bytes.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
