@@ -34,6 +34,23 @@ func (s *limited) take() Outcome {
 	return Answered
 }
 
+// ask calls the service until it answers.
+func (s *limited) ask(t *testing.T, p *Pacer) {
+	for {
+		g, err := p.Acquire(t.Context(), "a")
+		if err != nil {
+			t.Errorf("no turn: %v", err)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+		o := s.take()
+		g.Release(o, 0)
+		if o == Answered {
+			return
+		}
+	}
+}
+
 func TestAfterABurstOfThrottlingCallsAreBackInFiveSecondsWithoutAStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -47,19 +64,7 @@ func TestAfterABurstOfThrottlingCallsAreBackInFiveSecondsWithoutAStorm(t *testin
 			all.Go(func() {
 				time.Sleep(time.Duration(i) * 50 * time.Millisecond)
 				start := time.Now()
-				for {
-					g, err := p.Acquire(t.Context(), "a")
-					if err != nil {
-						t.Errorf("no turn: %v", err)
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
-					o := s.take()
-					g.Release(o, 0)
-					if o == Answered {
-						break
-					}
-				}
+				s.ask(t, p)
 				mu.Lock()
 				defer mu.Unlock()
 				if start.After(ends.Add(5 * time.Second)) {
@@ -96,19 +101,7 @@ func TestAtAServicesLimitFewCallsAreRefused(t *testing.T) {
 		var all sync.WaitGroup
 		for range 2000 {
 			all.Go(func() {
-				for {
-					g, err := p.Acquire(t.Context(), "a")
-					if err != nil {
-						t.Errorf("no turn: %v", err)
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
-					o := s.take()
-					g.Release(o, 0)
-					if o == Answered {
-						return
-					}
-				}
+				s.ask(t, p)
 			})
 		}
 		began := time.Now()

@@ -21,7 +21,7 @@ func agent(t *testing.T, w *world, addr string) string {
 	t.Helper()
 	l, err := serve.Start(addr, w.PodIdentityAgent(), nil)
 	if err != nil {
-		t.Skip(err) // no IPv6 here
+		t.Skipf("needs an IPv6 address on loopback: %v", err)
 	}
 	t.Cleanup(l.Close)
 	return l.URL() + "/v1/credentials"
