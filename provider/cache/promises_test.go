@@ -364,3 +364,46 @@ func TestWhatEntriesKeepAliveIsCountedOnce(t *testing.T) {
 		t.Errorf("40 identities' documents are %d bytes, over the bound", b)
 	}
 }
+
+func TestARefusalBesideAProbeSendsNoSecondOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		c := New(p, Options{Gather: -1})
+		p.errs["a"] = store.Errorf(store.Unavailable, "down")
+		for range breakAfter {
+			_, _ = c.Get(t.Context(), api, ask("a"))
+		}
+		time.Sleep(2 * longestWait)
+
+		p.takes["a"] = 4 * time.Second
+		go func() { _, _ = c.Get(t.Context(), api, ask("a")) }()
+		time.Sleep(time.Second)
+		for range 3 {
+			if _, err := c.Get(t.Context(), api, ask("b")); err == nil {
+				t.Error("a second request went out beside the probe")
+			}
+		}
+		c.Wait()
+	})
+}
+
+func TestAnEndpointIsBackWithTheFirstAnswerOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		c := New(p, Options{Gather: -1})
+		p.errs["a"] = store.Errorf(store.Unavailable, "down")
+		for range breakAfter {
+			_, _ = c.Get(t.Context(), api, ask("a"))
+		}
+		time.Sleep(2 * longestWait)
+
+		delete(p.errs, "a")
+		p.takes["hangs"] = 40 * time.Second
+		go func() { _, _ = c.Get(t.Context(), api, ask("a", "hangs")) }()
+		time.Sleep(time.Second)
+		if got := read(t, c, ask("b")...); got != "2:fetched" {
+			t.Errorf("after the first answer another secret is %q, want it read", got)
+		}
+		c.Wait()
+	})
+}
