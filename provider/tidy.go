@@ -12,8 +12,8 @@ import (
 // enough was allocated since, it is collected and given back; and once more
 // when it is quiet again, for what was under way the last time.
 const (
-	tidyEvery = 10 * time.Second
-	worthIt   = 8 << 20 // bytes allocated since the last time
+	tidyEvery = 5 * time.Second
+	worthIt   = 4 << 20 // bytes allocated since the last time
 )
 
 // Tidy gives memory back to the node that mounts no longer need, until ctx ends.
@@ -21,7 +21,7 @@ func Tidy(ctx context.Context) {
 	t := time.NewTicker(tidyEvery)
 	defer t.Stop()
 
-	last, again := allocated(), false
+	last, again := allocated(), true // the start was a storm too
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,6 +30,7 @@ func Tidy(ctx context.Context) {
 			busy := allocated()-last > worthIt
 			if busy || again {
 				debug.FreeOSMemory()
+				dropProgram()
 				last = allocated()
 			}
 			again = busy
