@@ -10,6 +10,8 @@ import (
 
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
+	"github.com/coffre-csi/coffre/test/fakes/vault"
 	"github.com/coffre-csi/coffre/test/node"
 	"github.com/coffre-csi/coffre/test/program"
 	"github.com/coffre-csi/coffre/test/vaultcore"
@@ -18,30 +20,47 @@ import (
 // What Vault is far away by: it stands in the same region, as a rule.
 const vaultRoundTrip = 10 * time.Millisecond
 
+// farVault is a Vault, far away, behind a node whose tokens it trusts: the
+// strict fake, or the real core behind a gate, which costs the processors of
+// this machine more than Coffre does.
+type farVault struct {
+	*vault.Gate
+	*node.Node
+	stores string
+	put    func(name string, keys map[string]string)
+}
+
+func newFarVault(t testing.TB) *farVault {
+	t.Helper()
+	fake, n := vault.New(nil), node.New(t)
+	fake.AddIssuer(n.Issuer.URL, n.Issuer.Keys())
+	fake.AddRole(vault.Role{Name: "shop", Subjects: []string{"system:serviceaccount:shop:*"}, Paths: []string{"secret/*"}, TTL: 2 * time.Hour})
+	put := func(name string, keys map[string]string) { fake.SetSecret("", name, keys) }
+	return distance(t, &farVault{Gate: fake.Gate, Node: n, put: put}, fixture.Serve(t, "", fake, n.CA).URL())
+}
+
 const vaultPolicy = `
 path "secret/*"       { capabilities = ["read", "list"] }
 path "lender/creds/*" { capabilities = ["read"] }
 `
 
-// farVault is Vault's real core, 1.14.0, behind a gate that makes every request
-// take ten milliseconds.
-type farVault struct {
-	*vaultcore.Gate
-	*node.Node
-	core   *vaultcore.Core
-	stores string
+func newFarCore(t testing.TB) (*farVault, *vaultcore.Core) {
+	t.Helper()
+	core, n := vaultcore.Start(t), node.New(t)
+	core.Engines(t)
+	core.Trust(t, n.Issuer)
+	core.Policy(t, "shop", vaultPolicy)
+	core.Role(t, vaultcore.Role{Name: "shop", Subjects: "system:serviceaccount:shop:*", Policy: "shop", TTL: "2h"})
+	gate, address := core.Behind(t, n.CA)
+	put := func(name string, keys map[string]string) { core.Put(t, name, keys) }
+	return distance(t, &farVault{Gate: gate, Node: n, put: put}, address), core
 }
 
-func newFarVault(t testing.TB) *farVault {
+func distance(t testing.TB, f *farVault, address string) *farVault {
 	t.Helper()
-	f := &farVault{Node: node.New(t), core: vaultcore.Start(t), stores: filepath.Join(t.TempDir(), "stores.yaml")}
-	f.core.Engines(t)
-	f.core.Trust(t, f.Issuer)
-	f.core.Policy(t, "shop", vaultPolicy)
-	f.core.Role(t, vaultcore.Role{Name: "shop", Subjects: "system:serviceaccount:shop:*", Policy: "shop", TTL: "2h"})
-	f.Gate = f.core.Behind(t, f.CA)
 	f.SetLatency("", vaultRoundTrip)
-	if err := os.WriteFile(f.stores, []byte(fmt.Sprintf("dialects: {vault: {address: %q}}\n", f.Address)), 0o600); err != nil {
+	f.stores = filepath.Join(t.TempDir(), "stores.yaml")
+	if err := os.WriteFile(f.stores, []byte(fmt.Sprintf("dialects: {vault: {address: %q}}\n", address)), 0o600); err != nil {
 		t.Fatalf("the stores: %v", err)
 	}
 	return f
@@ -60,10 +79,10 @@ func (f *farVault) mount(p pod, objects string) *pb.MountRequest {
 }
 
 // secrets puts n secrets and lists a key of each, as a class does.
-func (f *farVault) secrets(t testing.TB, n int) string {
+func (f *farVault) secrets(n int) string {
 	var list strings.Builder
 	for i := range n {
-		f.core.Put(t, fmt.Sprintf("prod-%d", i), map[string]string{"password": fmt.Sprintf("%08d", i)})
+		f.put(fmt.Sprintf("prod-%d", i), map[string]string{"password": fmt.Sprintf("%08d", i)})
 		fmt.Fprintf(&list, "- {objectName: f%d, secretPath: secret/data/prod-%d, secretKey: password}\n", i, i)
 	}
 	return list.String()
@@ -76,8 +95,8 @@ const dynamic = `
 `
 
 func (f *farVault) roundTrip() time.Duration { return vaultRoundTrip }
-func (f *farVault) reads() int               { return f.Count(vaultcore.Read) }
-func (f *farVault) signIns() int             { return f.Count(vaultcore.Login) }
+func (f *farVault) reads() int               { return f.Count(vault.Read) }
+func (f *farVault) signIns() int             { return f.Count(vault.Login) }
 
 // BenchmarkVault is one volume after the other, and a Deployment that comes up;
 // see BenchmarkAWS. Target: 50 secrets cold in under 60 ms, which is six round
@@ -86,7 +105,7 @@ func BenchmarkVault(b *testing.B) {
 	path := program.Build(b)
 	f := newFarVault(b)
 	for _, n := range []int{1, 10, 50} {
-		secrets := f.secrets(b, n)
+		secrets := f.secrets(n)
 		of := func(what string) string { return fmt.Sprintf("%d-secrets/%s", n, what) }
 		b.Run(of("cold"), func(b *testing.B) { cold(b, f, path, deployment(f, "api", 1, secrets), together) })
 		p := f.serve(b, path)
@@ -102,16 +121,16 @@ func BenchmarkVault(b *testing.B) {
 }
 
 func TestSixtyPodsOfAVaultRoleShareOneSignInAndTheirReads(t *testing.T) {
-	f := newFarVault(t)
+	f, _ := newFarCore(t)
 	p := f.serve(t, program.Build(t))
-	all(t, p, 60, deployment(f, "api", 60, f.secrets(t, 10)))
+	all(t, p, 60, deployment(f, "api", 60, f.secrets(10)))
 	if f.signIns() != 1 || f.reads() != 10 {
 		t.Errorf("got %v, want one sign-in and 10 reads", f.Counts())
 	}
 }
 
 func TestAThousandRepublishesOfAHundredPodsAreOneLease(t *testing.T) {
-	f := newFarVault(t)
+	f, core := newFarCore(t)
 	p := f.serve(t, program.Build(t))
 	reqs := deployment(f, "api", 100, dynamic)
 	all(t, p, 100, reqs)
@@ -119,7 +138,7 @@ func TestAThousandRepublishesOfAHundredPodsAreOneLease(t *testing.T) {
 		all(t, p, 100, reqs)
 	}
 
-	leases := f.core.Leases(t, "lender/creds/app")
+	leases := core.Leases(t, "lender/creds/app")
 	t.Logf("100 pods, 1,000 republishes: %d sign-in, %d read, %d lease", f.signIns(), f.reads(), len(leases))
 	if f.signIns() != 1 || f.reads() != 1 || len(leases) != 1 {
 		t.Errorf("got %v and %d leases, want one sign-in, one read and one lease", f.Counts(), len(leases))
