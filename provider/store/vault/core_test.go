@@ -54,8 +54,14 @@ func (w *world) identity() auth.Identity {
 
 func (w *world) open(t testing.TB, id auth.Identity, role string) (*store.Opened, error) {
 	t.Helper()
+	return w.openWith(t, id, role, "")
+}
+
+// openWith opens a store with more fields, each after a comma.
+func (w *world) openWith(t testing.TB, id auth.Identity, role, more string) (*store.Opened, error) {
+	t.Helper()
 	set := store.NewSet(store.Catalog{Kinds: w.kinds})
-	text := fmt.Sprintf("stores: {v: {kind: vault, namespaces: ['*'], address: %q, auth: jwt, role: %s, timeout: 5s}}", w.core.Address, role)
+	text := fmt.Sprintf("stores: {v: {kind: vault, namespaces: ['*'], address: %q, auth: jwt, role: %s, timeout: 5s%s}}", w.core.Address, role, more)
 	if err := set.Load(text); err != nil {
 		t.Fatalf("the store has mistakes: %v", err)
 	}
