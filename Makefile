@@ -30,12 +30,14 @@ unit: ## vet and test every package
 	@# Everything is built before anything is timed: on a cold cache the
 	@# compiler would keep both cores busy while tests wait for answers.
 	@test/tools/sops/build.sh >/dev/null
+	@test/tools/vault/build.sh >/dev/null
 	@go test -run '^$$' ./... >/dev/null
 	go test -timeout 10m ./...
 
 .PHONY: race
 race: ## the same tests under the race detector, benchmarks aside; needs a C compiler
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends gcc libc6-dev; }
+	@test/tools/vault/build.sh >/dev/null
 	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v /test/bench)
 
 # SEEDS random runs of the chaos test; each prints how to take it again.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -152,6 +153,9 @@ func (o serveOptions) run(ctx context.Context) error {
 		// costs more than a second look of the collector.
 		debug.SetGCPercent(50)
 	}
+	// Reading the system's authorities takes tens of milliseconds, once a process:
+	// the first mount does not wait for it.
+	go func() { _, _ = x509.SystemCertPool() }()
 
 	metrics := provider.NewMetrics(version)
 	wiring := o.wire(metrics)
