@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,8 +35,8 @@ type world struct {
 	issuer      *oidc.Issuer
 	options     gcpauth.Options
 	annotations map[string]string
-	refuse      error // of the API server
-	read        int   // ServiceAccounts
+	refuse      error        // of the API server
+	read        atomic.Int32 // ServiceAccounts
 }
 
 func start(t testing.TB) *world {
@@ -59,7 +60,7 @@ func start(t testing.TB) *world {
 }
 
 func (w *world) ServiceAccountAnnotation(_ context.Context, _, _, key string) (string, error) {
-	w.read++
+	w.read.Add(1)
 	return w.annotations[key], w.refuse
 }
 
@@ -170,8 +171,8 @@ func TestServiceAccountsThatMayNotBeReadAreGoneWithout(t *testing.T) {
 			t.Fatalf("got the error %v, want the pod's own principal", err)
 		}
 	}
-	if w.read != 1 {
-		t.Errorf("got %d reads of a ServiceAccount, want one in a minute", w.read)
+	if n := w.read.Load(); n != 1 {
+		t.Errorf("got %d reads of a ServiceAccount, want one in a minute", n)
 	}
 
 	w.refuse = &fault.Error{Reason: fault.Unavailable, Text: "down", Cause: &kubernetes.Error{Text: "down"}}

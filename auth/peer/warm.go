@@ -16,6 +16,7 @@ import (
 type Warmer struct {
 	transport *http.Transport
 	dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	config    *tls.Config // our own: the transport changes its at its first request
 
 	mu    sync.Mutex
 	ready map[string]*ahead // by address
@@ -36,7 +37,13 @@ const (
 // Warm makes a transport whose connections can be opened ahead. It belongs to
 // the Warmer from then on.
 func Warm(t *http.Transport) *Warmer {
-	w := &Warmer{transport: t, dial: t.DialContext, ready: map[string]*ahead{}}
+	w := &Warmer{transport: t, dial: t.DialContext, config: t.TLSClientConfig.Clone(), ready: map[string]*ahead{}}
+	if w.config == nil {
+		w.config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if t.ForceAttemptHTTP2 && w.config.NextProtos == nil {
+		w.config.NextProtos = []string{"h2", "http/1.1"}
+	}
 	if w.dial == nil {
 		w.dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
@@ -132,15 +139,9 @@ func (w *Warmer) connect(ctx context.Context, network, addr string) (net.Conn, e
 		return nil, err
 	}
 
-	config := w.transport.TLSClientConfig.Clone()
-	if config == nil {
-		config = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
+	config := w.config.Clone()
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(addr)
-	}
-	if w.transport.ForceAttemptHTTP2 && config.NextProtos == nil {
-		config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	conn := tls.Client(raw, config)
 	if limit := w.transport.TLSHandshakeTimeout; limit > 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,12 +31,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// coffre runs the program in this process.
+// coffre runs the program in a process of its own, as a user does: what it sets
+// for its whole process, such as the logger, is not this one's.
 func coffre(t *testing.T, args ...string) (status int, out, errs string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var o, e bytes.Buffer
-	status = run(t.Context(), args, stdio{strings.NewReader(""), &o, &e})
-	return status, o.String(), e.String()
+	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c.Env, c.Stdout, c.Stderr = append(os.Environ(), "COFFRE_TEST_MAIN=1", "GORACE=atexit_sleep_ms=0"), &o, &e
+	if err := c.Run(); err != nil && c.ProcessState == nil || ctx.Err() != nil {
+		t.Fatalf("coffre %q does not run: %v", args, errors.Join(err, ctx.Err()))
+	}
+	return c.ProcessState.ExitCode(), o.String(), e.String()
 }
 
 func write(t *testing.T, name, text string) string {
@@ -567,13 +575,10 @@ func TestAFirstStartWithoutAStoreThatLoadsIsNotReadyAndSaysWhy(t *testing.T) {
 }
 
 func TestServeDoesNotStartOnAnAddressThatIsTaken(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	var errs bytes.Buffer
 	dir := t.TempDir()
-	status := run(ctx, []string{"serve", "--providers-dir", dir, "--metrics-addr", "256.0.0.1:1"}, stdio{nil, io.Discard, &errs})
-	if status != 1 || !strings.Contains(errs.String(), "metrics") {
-		t.Errorf("got %v %v, which is not what this test promises", status, errs.String())
+	status, _, errs := coffre(t, "serve", "--providers-dir", dir, "--metrics-addr", "256.0.0.1:1")
+	if status != 1 || !strings.Contains(errs, "metrics") {
+		t.Errorf("got status %d and %q, want 1 and what is wrong with the metrics' address", status, errs)
 	}
 	if left, _ := filepath.Glob(dir + "/*"); len(left) != 0 {
 		t.Error("sockets are left behind:", left)

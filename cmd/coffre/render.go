@@ -86,10 +86,11 @@ func (o renderOptions) run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	mount, err := o.mounter(set)
+	mount, done, err := o.mounter(set)
 	if err != nil {
 		return err
 	}
+	defer done()
 
 	failed := false
 	for _, v := range volumes {
@@ -248,17 +249,18 @@ func keyFiles(pairs []string) (map[string]string, error) {
 	return out, nil
 }
 
-// mounter mounts in this process, or through a socket.
-func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
+// mounter mounts in this process, or through a socket. What a mount in this
+// process was lent (a lease, a sign-in that can be ended) is given back by done.
+func (o renderOptions) mounter(set manifest.Set) (_ mounter, done func(), _ error) {
 	if o.socket != "" {
 		conn, err := grpc.NewClient("unix:"+o.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		client := pb.NewCSIDriverProviderClient(conn)
 		return func(ctx context.Context, _ string, req *pb.MountRequest) (*pb.MountResponse, error) {
 			return client.Mount(ctx, req)
-		}, nil
+		}, func() { _ = conn.Close() }, nil
 	}
 
 	process := thisProcess()
@@ -269,9 +271,14 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 	wiring := cloud.New(process, cloud.All())
 	stores := store.NewSet(wiring.Catalog)
 	if err := o.configure(stores, set); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	secrets := cache.New(stores, cache.Options{})
+	done = func() {
+		secrets.Close()
+		wiring.Close()
+	}
+
 	return func(ctx context.Context, name string, req *pb.MountRequest) (*pb.MountResponse, error) {
 		d, ok := wiring.Dialects[name]
 		if !ok {
@@ -279,7 +286,7 @@ func (o renderOptions) mounter(set manifest.Set) (mounter, error) {
 		}
 		p := &provider.Provider{Name: name, Dialect: d, Secrets: secrets}
 		return provider.NewService(p, version, provider.DefaultMountTimeout, unobserved{}).Mount(ctx, req)
-	}, nil
+	}, done, nil
 }
 
 // entries adds those of a mapping.

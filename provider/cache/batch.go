@@ -40,6 +40,9 @@ type batch struct {
 	namespaces []string
 	patience   time.Duration // the shortest refresh time of those who wait
 	began      time.Time
+	admitted   bool // by the breaker
+	ended      int  // calls
+	settled    bool // with the breaker
 }
 
 // Bounds of the way to a store.
@@ -243,6 +246,11 @@ func (b *batch) end(i int, r reading, err error) {
 		told = b.failed(k, err)
 	}
 	call.reading, call.err = r, err
+	b.ended++
+	there := err == nil || store.ReasonOf(err) != store.Unavailable
+	if there || b.ended == len(b.calls) {
+		b.settle(err)
+	}
 	c.mu.Unlock()
 
 	// Before anybody has it: a value that a volume was given must not be
@@ -310,48 +318,48 @@ func (k key) text() string {
 	return fmt.Sprintf("%q %q %q %q %v", k.store, k.identity, k.ref, k.find, k.isFind)
 }
 
-// finish tells the breaker and the metrics how the batch ended.
+// finish sees to it that nobody waits for ever, and tells the metrics.
 func (b *batch) finish() {
 	b.fail(store.Errorf(store.Unavailable, "the store gave no answer; this is a fault of Coffre"))
 
 	c := b.cache
 	c.mu.Lock()
-	b.settle(c.opts.Now())
 	size, bytes := len(c.entries.items), c.entries.bytes
 	c.mu.Unlock()
 	c.opts.Metrics.Size(size, bytes)
 }
 
-// settle tells the breakers of all who waited how the batch ended. Where one
-// read was answered the store is there. The caller locks.
-func (b *batch) settle(now time.Time) {
-	var down error
-	for _, call := range b.calls {
-		if down = call.err; down == nil || store.ReasonOf(down) != store.Unavailable {
-			break
-		}
+// settle tells the breakers of all who wait what the batch shows: the first read
+// that was answered that the store is there, the last one that it is not. It is
+// told before anybody is woken, so that whoever asks next finds it so. The
+// caller locks.
+func (b *batch) settle(err error) {
+	if b.settled {
+		return
 	}
+	b.settled = true
+	now, asked, endpoint := b.cache.opts.Now(), !errors.Is(err, errNotAsked), b.from.Endpoint()
+	down := err != nil && store.ReasonOf(err) == store.Unavailable
 
-	asked := !errors.Is(down, errNotAsked)
-	endpoint := b.from.Endpoint()
-	unavailable := down != nil && store.ReasonOf(down) == store.Unavailable
 	for _, namespace := range b.namespaces {
 		breaker := b.cache.breaker(endpoint, namespace)
 		if !asked {
-			breaker.release()
+			if b.admitted {
+				breaker.release()
+			}
 			continue
 		}
-		opened, mended := breaker.record(now, down)
+		opened, mended := breaker.record(now, err)
 		switch {
 		case opened:
-			klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace, "error", down.Error())
+			klog.ErrorS(nil, "store does not answer; it is asked at growing intervals", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace, "error", err.Error())
 		case mended:
 			klog.InfoS("store answers again", "store", b.from.Config.Name, "endpoint", endpoint, "namespace", namespace)
 		}
 	}
 
 	if asked {
-		b.cache.opts.Metrics.Available(endpoint, !unavailable)
+		b.cache.opts.Metrics.Available(endpoint, !down)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 )
 
 // world is a store whose secrets, failures and speed a test sets.
@@ -146,12 +147,8 @@ func values(t *testing.T, answers []plan.Answer, err error) string {
 	return strings.Join(out, " ")
 }
 
-type clock struct{ now time.Time }
-
-func (c *clock) Now() time.Time { return c.now }
-
-func newCache(w *world) (*Cache, *clock) {
-	c := &clock{time.Unix(1_000_000, 0)}
+func newCache(w *world) (*Cache, *fixture.Stopped) {
+	c := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	return New(w, Options{Now: c.Now}), c
 }
 
@@ -163,11 +160,11 @@ func TestFreshValueIsUsedAndAnOldOneIsReadAgain(t *testing.T) {
 		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
 	w.values["a"] = "9"
-	clock.now = clock.now.Add(time.Minute - 1)
+	clock.Move(time.Minute - 1)
 	if got := get(); got != "1api:hit" {
 		t.Errorf("got %v, want %v", got, "1api:hit")
 	}
-	clock.now = clock.now.Add(1)
+	clock.Move(1)
 	if got := get(); got != "9api:fetched" {
 		t.Errorf("got %v, want %v", got, "9api:fetched")
 	}
@@ -185,7 +182,7 @@ func TestAnObjectsRefreshGoesOverTheStores(t *testing.T) {
 		if _, err := c.Get(t.Context(), api, q); err != nil {
 			t.Fatalf("got the error %v, want none", err)
 		}
-		clock.now = clock.now.Add(time.Hour)
+		clock.Move(time.Hour)
 	}
 	if got := fmt.Sprint(w.fetches); got != "[[a b] [a] [a]]" {
 		t.Errorf("got %v, want %v", got, "[[a b] [a] [a]]")
@@ -200,7 +197,7 @@ func TestNewForceRefreshTextReadsOnce(t *testing.T) {
 		if q[0].Force = force; force != "" {
 			q[0].Force = "mysql\x00" + force
 		}
-		clock.now = clock.now.Add(time.Second)
+		clock.Move(time.Second)
 		if _, err := c.Get(t.Context(), api, q); err != nil {
 			t.Fatalf(`got %v %v, where err != nil must not be so`, i, err)
 		}
@@ -397,7 +394,7 @@ func TestDeniedSecretIsForgotten(t *testing.T) {
 	}
 	for _, reason := range []store.Reason{store.Denied, store.NotFound} {
 		w.errs["a"] = store.Errorf(reason, "gone")
-		clock.now = clock.now.Add(time.Hour)
+		clock.Move(time.Hour)
 		if _, err := c.Get(t.Context(), api, ask("a")); store.ReasonOf(err) != reason {
 			t.Errorf(`got %v, where store.ReasonOf(err) != reason must not be so`, err)
 		}
@@ -511,7 +508,7 @@ func TestARepublishSeesAValueReadSinceTheVolumesLastAnswer(t *testing.T) {
 		id.Pod.UID = pod
 		a, err := c.Get(t.Context(), id, q)
 		got := values(t, a, err)
-		clock.now = clock.now.Add(time.Millisecond)
+		clock.Move(time.Millisecond)
 		return got
 	}
 	for i, c := range []struct{ pod, want string }{

@@ -10,11 +10,12 @@ import (
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 )
 
 // restart is what a new process has: nothing but the clock, the store and the
 // folder.
-func restart(t *testing.T, w *world, clock *clock, dir string) (*Cache, error) {
+func restart(t *testing.T, w *world, clock *fixture.Stopped, dir string) (*Cache, error) {
 	t.Helper()
 	j, err := openJournal(dir)
 	if err != nil {
@@ -28,7 +29,7 @@ func restart(t *testing.T, w *world, clock *clock, dir string) (*Cache, error) {
 func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T) {
 	w := newWorld()
 	w.config.MaxStale = time.Hour
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, err := restart(t, w, clock, dir)
 	if err != nil {
@@ -36,7 +37,7 @@ func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T)
 	}
 	get(t, c, "a", "b")
 	w.whole = store.Errorf(store.Unavailable, "down")
-	clock.now = clock.now.Add(30 * time.Minute)
+	clock.Move(30 * time.Minute)
 	if c, err = restart(t, w, clock, dir); err != nil {
 		t.Fatalf("got the error %v, want none", err)
 	}
@@ -46,7 +47,7 @@ func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T)
 	if _, err := c.Get(t.Context(), auth.Identity{Namespace: "shop", ServiceAccount: "web"}, ask("a")); err == nil {
 		t.Error("a restored value crossed identities")
 	}
-	clock.now = clock.now.Add(time.Hour)
+	clock.Move(time.Hour)
 	if _, err := c.Get(t.Context(), api, ask("a")); err == nil {
 		t.Error("a restored value outlives maxStale")
 	}
@@ -54,20 +55,20 @@ func TestPodsOfAKnownIdentityStartAfterARestartWhileTheStoreIsDown(t *testing.T)
 
 func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
 	w := newWorld()
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, _ := restart(t, w, clock, dir)
 	get(t, c, "a")
-	clock.now = clock.now.Add(30 * time.Second)
+	clock.Move(30 * time.Second)
 	c, _ = restart(t, w, clock, dir)
 	if got := get(t, c, "a"); got != "1api:hit" {
 		t.Errorf("got %v, want %v", got, "1api:hit")
 	}
-	clock.now = clock.now.Add(31 * time.Second)
+	clock.Move(31 * time.Second)
 	if got := get(t, c, "a"); got != "1api:fetched" {
 		t.Errorf("got %v, want %v", got, "1api:fetched")
 	}
-	clock.now = clock.now.Add(-2 * time.Hour) // the clock went back over the restart
+	clock.Move(-2 * time.Hour) // the clock went back over the restart
 	if c, _ = restart(t, w, clock, dir); len(c.entries.items) != 0 {
 		t.Error("a value from the future is kept")
 	}
@@ -76,7 +77,7 @@ func TestARestoredValueIsAsOldAsItIs(t *testing.T) {
 func TestTheKeptCacheShowsNothingAndIsTiedToItsKey(t *testing.T) {
 	w := newWorld()
 	w.values["a"] = "hunter2hunter2"
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, _ := restart(t, w, clock, dir)
 	get(t, c, "a")
@@ -137,7 +138,7 @@ func TestAPinnedVersionIsNotReadAgain(t *testing.T) {
 		if _, err := c.Get(t.Context(), api, q); err != nil {
 			t.Fatalf("got the error %v, want none", err)
 		}
-		clock.now = clock.now.Add(time.Hour)
+		clock.Move(time.Hour)
 	}
 	if w.calls() != 1 {
 		t.Errorf("%d reads", w.calls())

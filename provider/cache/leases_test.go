@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -10,37 +9,20 @@ import (
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 	"github.com/coffre-csi/coffre/test/toystore"
 )
 
-// hours is a clock that the tests move.
-type hours struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (h *hours) Now() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now
-}
-
-func (h *hours) pass(d time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.now = h.now.Add(d)
-}
-
 type leased struct {
 	t      *testing.T
-	clock  *hours
+	clock  *fixture.Stopped
 	server *toystore.Server
 	cache  *cache.Cache
 	set    *store.Set
 }
 
 func newLeased(t *testing.T) *leased {
-	l := &leased{t: t, clock: &hours{now: time.Unix(1_000_000, 0)}}
+	l := &leased{t: t, clock: fixture.StoppedAt(time.Unix(1_000_000, 0))}
 	l.server = toystore.New(l.clock.Now)
 	l.set = store.NewSet(store.Catalog{Kinds: l.server.Kinds()})
 	if err := l.set.Load("stores: {toys: {kind: toy, namespaces: [shop], refresh: 10s}}"); err != nil {
@@ -87,7 +69,7 @@ func TestThousandRepublishesAreOneLease(t *testing.T) {
 		q := issued("")
 		q.Volume = fmt.Sprint("class of pod ", i%100)
 		l.mount(i%100, q)
-		l.clock.pass(time.Second)
+		l.clock.Move(time.Second)
 		l.turn()
 	}
 	if l.server.Issued != 1 {
@@ -100,7 +82,7 @@ func TestALeaseIsRenewedWhileAPodUsesItAndIssuedAnewBeforeItsGreatestAge(t *test
 	l.server.MaxLife = 6 * time.Hour
 	got := l.mount(1, issued(""))[0]
 	for range 12 * 60 {
-		l.clock.pass(time.Minute)
+		l.clock.Move(time.Minute)
 		l.turn()
 		got = l.mount(1, issued(""))[0]
 	}
@@ -122,7 +104,7 @@ func TestTwoObjectsOfOneMountAreOneLease(t *testing.T) {
 func TestForceRefreshIssuesAnewOnce(t *testing.T) {
 	l := newLeased(t)
 	first := l.mount(1, issued(""))[0]
-	l.clock.pass(time.Second)
+	l.clock.Move(time.Second)
 	second := l.mount(1, issued("please"))[0]
 	third := l.mount(1, issued("please"))[0]
 	if first == second || second != third || l.server.Issued != 2 {
@@ -133,19 +115,19 @@ func TestForceRefreshIssuesAnewOnce(t *testing.T) {
 func TestTheLastPodsGoingRevokesWhatItUsed(t *testing.T) {
 	l := newLeased(t)
 	l.mount(1, issued(""))
-	l.clock.pass(time.Second)
+	l.clock.Move(time.Second)
 	l.mount(1, issued("rotate")) // the one before is ended with it
 	if n := l.server.Leases(); n != 2 {
 		t.Fatalf("%d leases live, want the new one and the one that pods may still use", n)
 	}
 	for range 8 { // a driver that rotates once an hour does not ask for long
-		l.clock.pass(10 * time.Minute)
+		l.clock.Move(10 * time.Minute)
 		l.turn()
 	}
 	if n := l.server.Leases(); n == 0 {
 		t.Error("got no lease 80 minutes after the pod was last asked for, want it kept up for LeaseIdle")
 	}
-	l.clock.pass(11 * time.Minute)
+	l.clock.Move(11 * time.Minute)
 	l.turn()
 	l.turn()
 	if n := l.server.Leases(); n != 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/coffre-csi/coffre/auth/fair"
 	"github.com/coffre-csi/coffre/provider/plan"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 )
 
 // paced is a store whose secrets take as long as they are told to; it streams.
@@ -227,7 +228,7 @@ func TestAProbeThatOurOwnQueueRefusedMendsNoBreaker(t *testing.T) {
 
 func TestADeadEndpointShutsNoOther(t *testing.T) {
 	p := newPaced()
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	c := New(p, Options{Now: clock.Now, Gather: -1})
 	p.errs["a"] = store.Errorf(store.Unavailable, "down")
 	for range breakAfter + 1 {
@@ -240,7 +241,7 @@ func TestADeadEndpointShutsNoOther(t *testing.T) {
 
 func TestAVolumeNeverGoesBackHoweverTheProcessEnds(t *testing.T) {
 	w := newWorld()
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, err := restart(t, w, clock, dir)
 	if err != nil {
@@ -252,7 +253,7 @@ func TestAVolumeNeverGoesBackHoweverTheProcessEnds(t *testing.T) {
 		w.mu.Lock()
 		w.values["a"] = fmt.Sprint(i)
 		w.mu.Unlock()
-		clock.now = clock.now.Add(75 * time.Second)
+		clock.Move(75 * time.Second)
 		if got := read(t, c, q...); got != fmt.Sprintf("%dapi:fetched", i) {
 			t.Fatalf("republish %d got %q", i, got)
 		}
@@ -269,12 +270,12 @@ func TestAVolumeNeverGoesBackHoweverTheProcessEnds(t *testing.T) {
 func TestARefusalIsKeptAtOnce(t *testing.T) {
 	w := newWorld()
 	w.config.Refresh = store.Never
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, _ := restart(t, w, clock, dir)
 	read(t, c, ask("a")...)
 	w.errs["a"] = store.Errorf(store.Denied, "taken away")
-	clock.now = clock.now.Add(time.Second)
+	clock.Move(time.Second)
 	q := ask("a")
 	q[0].Force = "check"
 	if _, err := c.Get(t.Context(), api, q); store.ReasonOf(err) != store.Denied {
@@ -288,14 +289,14 @@ func TestARefusalIsKeptAtOnce(t *testing.T) {
 
 func TestAForcedTextIsServedOnceThroughARestart(t *testing.T) {
 	w := newWorld()
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	c, _ := restart(t, w, clock, dir)
 	q := ask("a")
 	q[0].Force = "now"
 	read(t, c, q...)
 	c.Wait()
-	clock.now = clock.now.Add(time.Second)
+	clock.Move(time.Second)
 	c, _ = restart(t, w, clock, dir)
 	if got := read(t, c, q...); got != "1api:hit" {
 		t.Errorf("after a restart a text that was served got %q, want it from memory", got)
@@ -304,7 +305,7 @@ func TestAForcedTextIsServedOnceThroughARestart(t *testing.T) {
 
 func TestTheKeptCacheStaysSmall(t *testing.T) {
 	w := newWorld()
-	clock := &clock{time.Unix(1_000_000, 0)}
+	clock := fixture.StoppedAt(time.Unix(1_000_000, 0))
 	j, err := openJournal(t.TempDir())
 	if err != nil {
 		t.Fatalf("no journal: %v", err)
@@ -315,7 +316,7 @@ func TestTheKeptCacheStaysSmall(t *testing.T) {
 		w.mu.Lock()
 		w.values["a"] = value + fmt.Sprint(i)
 		w.mu.Unlock()
-		clock.now = clock.now.Add(2 * time.Minute)
+		clock.Move(2 * time.Minute)
 		read(t, c, ask("a")...)
 	}
 	j.mu.Lock()
@@ -362,4 +363,47 @@ func TestWhatEntriesKeepAliveIsCountedOnce(t *testing.T) {
 	if b := c.entries.bytes; b > 16<<20 {
 		t.Errorf("40 identities' documents are %d bytes, over the bound", b)
 	}
+}
+
+func TestARefusalBesideAProbeSendsNoSecondOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		c := New(p, Options{Gather: -1})
+		p.errs["a"] = store.Errorf(store.Unavailable, "down")
+		for range breakAfter {
+			_, _ = c.Get(t.Context(), api, ask("a"))
+		}
+		time.Sleep(2 * longestWait)
+
+		p.takes["a"] = 4 * time.Second
+		go func() { _, _ = c.Get(t.Context(), api, ask("a")) }()
+		time.Sleep(time.Second)
+		for range 3 {
+			if _, err := c.Get(t.Context(), api, ask("b")); err == nil {
+				t.Error("a second request went out beside the probe")
+			}
+		}
+		c.Wait()
+	})
+}
+
+func TestAnEndpointIsBackWithTheFirstAnswerOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		c := New(p, Options{Gather: -1})
+		p.errs["a"] = store.Errorf(store.Unavailable, "down")
+		for range breakAfter {
+			_, _ = c.Get(t.Context(), api, ask("a"))
+		}
+		time.Sleep(2 * longestWait)
+
+		delete(p.errs, "a")
+		p.takes["hangs"] = 40 * time.Second
+		go func() { _, _ = c.Get(t.Context(), api, ask("a", "hangs")) }()
+		time.Sleep(time.Second)
+		if got := read(t, c, ask("b")...); got != "2:fetched" {
+			t.Errorf("after the first answer another secret is %q, want it read", got)
+		}
+		c.Wait()
+	})
 }

@@ -197,7 +197,7 @@ func TestTheLastGoodValueStandsInForAStoreThatIsDownAndOnlyThen(t *testing.T) {
 			cache, clock := newCache(w)
 			get(t, cache, "a")
 			w.whole = c.err
-			clock.now = clock.now.Add(c.after)
+			clock.Move(c.after)
 			a, err := cache.Get(t.Context(), api, ask("a"))
 			if c.want == "stale" {
 				if got := values(t, a, err); got != "1api:stale" {
@@ -230,7 +230,7 @@ func TestAStaleValueIsForgottenOnceTheStoreSaysNo(t *testing.T) {
 		{store.Errorf(store.Unavailable, "down"), "toy: down"},
 	} {
 		w.whole = step.err
-		clock.now = clock.now.Add(2 * time.Minute)
+		clock.Move(2 * time.Minute)
 		_, err := c.Get(t.Context(), api, ask("a"))
 		if err == nil && step.want != "" || err != nil && err.Error() != step.want {
 			t.Errorf("got %v, want %s", err, step.want)
@@ -342,7 +342,7 @@ func TestValuesAreWipedWhenTheyLeaveTheCache(t *testing.T) {
 		t.Fatalf("got the error %v, want none", err)
 	}
 	w.errs["a"] = store.Errorf(store.Denied, "access denied")
-	clock.now = clock.now.Add(time.Second)
+	clock.Move(time.Second)
 	q := ask("a")
 	q[0].Force = "now"
 	if _, err := c.Get(t.Context(), api, q); err == nil {
@@ -389,14 +389,14 @@ func TestAClockThatGoesBackMakesEverythingOld(t *testing.T) {
 	w := newWorld()
 	c, clock := newCache(w)
 	get(t, c, "a")
-	clock.now = clock.now.Add(30 * time.Second)
+	clock.Move(30 * time.Second)
 	c.Turn(t.Context())
 	c.Wait()
 	if kept(c) != 1 {
 		t.Fatal("a clock that goes on drops values")
 	}
 	// It would seem 10 seconds old; how old it is nobody knows.
-	clock.now = clock.now.Add(-20 * time.Second)
+	clock.Move(-20 * time.Second)
 	c.Turn(t.Context())
 	c.Wait()
 	if got := get(t, c, "a"); got != "1api:fetched" {

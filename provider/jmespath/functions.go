@@ -97,7 +97,11 @@ func builtin(name string) (function, bool) {
 				return s, nil
 			}
 			text, err := jsontext.Write(e.budget, args[0])
-			return string(text), err
+			if err != nil {
+				return nil, err
+			}
+
+			return string(text), e.budget.Bytes(len(text))
 		}}, true
 	case "type":
 		return function{1, typeName}, true

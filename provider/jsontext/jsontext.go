@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/coffre-csi/coffre/provider/budget"
 )
@@ -222,15 +223,50 @@ func Write(b *budget.Budget, v any) ([]byte, error) {
 	return w.out, nil
 }
 
+// quotedAtOnce is how much of a text goes through the library's encoder at
+// once: it holds what it is given several times over.
+const quotedAtOnce = 4 << 10
+
 // Quote is a text as a JSON string, with no more escapes than JSON needs.
 func Quote(out []byte, s string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(s); err != nil {
-		panic("jsontext: a text cannot be written: " + err.Error())
+
+	out = append(out, '"')
+	for len(s) > 0 {
+		n := min(len(s), quotedAtOnce)
+		for back := 1; back < utf8.UTFMax && n < len(s) && !utf8.RuneStart(s[n]); back++ {
+			n--
+		}
+
+		b.Reset()
+		if err := e.Encode(s[:n]); err != nil {
+			panic("jsontext: a text cannot be written: " + err.Error())
+		}
+		quoted := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+		out = append(out, quoted[1:len(quoted)-1]...)
+		s = s[n:]
 	}
-	return append(out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
+
+	return append(out, '"')
+}
+
+// quotedSize is what Quote makes of a valid text, in bytes, at most.
+func quotedSize(s string) int {
+	size := len(s) + 2
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ':
+			size += len(`\u0001`) - 1
+		case c == '"' || c == '\\':
+			size++
+		case c == 0xe2: // U+2028 and U+2029 begin so
+			size += len(`\u2028`) - len("\u2028")
+		}
+	}
+
+	return size
 }
 
 type writer struct {
@@ -238,12 +274,20 @@ type writer struct {
 	out    []byte
 }
 
-// charge pays for n more bytes: twice, for the buffer grows by copying.
+// charge pays for n more bytes and makes room for them: twice, for the buffer
+// doubles by copying.
 func (w *writer) charge(n int) error {
 	if err := w.budget.Work(n + 8); err != nil {
 		return err
 	}
-	return w.budget.Bytes(2 * n)
+	if err := w.budget.Bytes(2 * n); err != nil {
+		return err
+	}
+	if cap(w.out)-len(w.out) < n {
+		w.out = slices.Grow(w.out, max(n, len(w.out)))
+	}
+
+	return nil
 }
 
 func (w *writer) value(v any, depth int) error {
@@ -326,7 +370,7 @@ func (w *writer) list(v []any, depth int) error {
 }
 
 func (w *writer) text(s string) error {
-	if err := w.charge(2 * len(s)); err != nil {
+	if err := w.charge(quotedSize(s)); err != nil {
 		return err
 	}
 	w.out = Quote(w.out, s)

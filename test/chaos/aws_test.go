@@ -58,7 +58,7 @@ func (a *amazon) kinds() store.Kinds {
 }
 
 func (a *amazon) stores() string {
-	return fmt.Sprintf("stores: {chaos: {kind: aws-secrets-manager, region: %s, failoverRegions: [%s], namespaces: [shop], refresh: %s, maxStale: %s, timeout: 3s}}", primary, second, refresh, maxStale)
+	return fmt.Sprintf("stores: {chaos: {kind: aws-secrets-manager, region: %s, failoverRegions: [%s], namespaces: [shop], refresh: %s, maxStale: %s, timeout: 15s}}", primary, second, refresh, maxStale)
 }
 
 func (a *amazon) modes() []mode { return []mode{down, throttled, rubbish, half} }

@@ -29,6 +29,7 @@ import (
 	"github.com/coffre-csi/coffre/provider/cache"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
 	"github.com/coffre-csi/coffre/test/node"
 )
 
@@ -102,7 +103,7 @@ type world struct {
 	r    *rand.Rand
 	log  []string // the last steps, for a failure
 
-	now     time.Time
+	clock   *fixture.Stopped
 	jumped  time.Time // when the clock last went back
 	mode    mode
 	since   time.Time // of the mode
@@ -162,10 +163,10 @@ func run(t *testing.T, back backend, steps int) {
 		t.Fatalf("got the error %v, want none", err)
 	}
 	defer os.RemoveAll(dir)
-	w := &world{t: t, back: back, r: rand.New(rand.NewPCG(s, 1)), now: time.Unix(1_700_000_000, 0), mode: up, dir: dir,
+	w := &world{t: t, back: back, r: rand.New(rand.NewPCG(s, 1)), clock: fixture.StoppedAt(time.Unix(1_700_000_000, 0)), mode: up, dir: dir,
 		values: map[string]*history[string]{}, allowed: map[string]*history[bool]{}, refused: map[string]bool{}, absent: map[string]bool{},
 		pods: map[string]map[string]string{}, counts: map[string]int{}, observed: &observer{codes: map[string]int{}}}
-	w.since = w.now.Add(-time.Hour)
+	w.since = w.clock.Now().Add(-time.Hour)
 	for _, n := range secrets {
 		w.values[n] = &history[string]{}
 		w.setValue(n, n+"-0")
@@ -191,17 +192,17 @@ func run(t *testing.T, back backend, steps int) {
 }
 
 func (w *world) say(format string, args ...any) {
-	w.log = append(w.log, w.now.Format("15:04:05 ")+fmt.Sprintf(format, args...))
+	w.log = append(w.log, w.clock.Now().Format("15:04:05 ")+fmt.Sprintf(format, args...))
 }
 
 func (w *world) setValue(name, value string) {
 	w.back.set(name, value)
-	w.values[name].set(w.now, value)
+	w.values[name].set(w.clock.Now(), value)
 }
 
 func (w *world) grant(sa string, yes bool) {
 	w.back.grant(sa, yes)
-	w.allowed[sa].set(w.now, yes)
+	w.allowed[sa].set(w.clock.Now(), yes)
 	for _, n := range secrets {
 		if yes {
 			delete(w.refused, sa+"/"+n)
@@ -211,10 +212,10 @@ func (w *world) grant(sa string, yes bool) {
 
 // step does one random thing. Most of them are mounts.
 func (w *world) step(i int) {
-	w.now = w.now.Add(time.Duration(w.r.IntN(20_000)) * time.Millisecond)
+	w.clock.Move(time.Duration(w.r.IntN(20_000)) * time.Millisecond)
 	if w.mode == slow {
-		if w.slowly++; w.slowly > 6 {
-			w.mode, w.since = up, w.now
+		if w.slowly++; w.slowly > 2 {
+			w.mode, w.since = up, w.clock.Now()
 			w.back.enter(up)
 		}
 	}
@@ -248,11 +249,11 @@ func (w *world) step(i int) {
 		if w.r.IntN(2) == 0 {
 			m = modes[w.r.IntN(len(modes))]
 		}
-		if m == slow && w.slowly > 6 { // each mount costs its timeout
+		if m == slow && w.slowly > 2 { // each mount costs its timeout
 			m = up
 		}
 		if m != w.mode {
-			w.mode, w.since = m, w.now
+			w.mode, w.since = m, w.clock.Now()
 			w.back.enter(m)
 			w.say("the store is %s", m)
 		}
@@ -264,7 +265,7 @@ func (w *world) step(i int) {
 			w.cache.Turn(context.Background()) // as Run does, twice a second
 			w.cache.Wait()
 			back := time.Duration(w.r.IntN(7200)) * time.Second
-			w.now = w.now.Add(-back)
+			w.clock.Move(-back)
 			w.shift(back)
 			w.cache.Turn(context.Background())
 			w.cache.Wait()
@@ -272,7 +273,7 @@ func (w *world) step(i int) {
 			w.say("the clock goes back by %s", back)
 			return
 		}
-		w.now = w.now.Add(time.Duration(w.r.IntN(3600)) * time.Second)
+		w.clock.Move(time.Duration(w.r.IntN(3600)) * time.Second)
 		w.say("the clock goes on")
 	default:
 		kept := w.r.IntN(2) == 0
@@ -296,7 +297,7 @@ func (w *world) shift(back time.Duration) {
 			h.at[i] = h.at[i].Add(-back)
 		}
 	}
-	w.since, w.jumped = w.since.Add(-back), w.now
+	w.since, w.jumped = w.since.Add(-back), w.clock.Now()
 }
 
 func (w *world) start(restore bool) {
@@ -311,7 +312,7 @@ func (w *world) start(restore bool) {
 	if err := set.Load(w.back.stores()); err != nil {
 		w.t.Fatalf("got the error %v, want none", err)
 	}
-	w.cache = cache.New(set, cache.Options{Now: func() time.Time { return w.now }, Gather: -1, Journal: journal})
+	w.cache = cache.New(set, cache.Options{Now: w.clock.Now, Gather: -1, Journal: journal})
 	if restore {
 		if _, err := w.cache.Restore(); err != nil {
 			w.t.Fatalf("got the error %v, want none", err)
@@ -397,7 +398,7 @@ func (w *world) attack() {
 // calm says whether the store has been up for so long that nothing excuses an
 // old value or an error any more.
 func (w *world) calm() bool {
-	return (w.mode == up || w.mode == half) && w.now.Sub(w.since) > max(probe, refresh)+time.Second && !w.now.Before(w.jumped)
+	return (w.mode == up || w.mode == half) && w.clock.Now().Sub(w.since) > max(probe, refresh)+time.Second && !w.clock.Now().Before(w.jumped)
 }
 
 func (w *world) delivered(sa, pod string, names []string, answer *pb.MountResponse) {
@@ -412,12 +413,12 @@ func (w *world) delivered(sa, pod string, names []string, answer *pb.MountRespon
 	if w.mode != up && w.mode != half {
 		bound += maxStale
 		w.counts["stale or fresh while "+string(w.mode)]++
-	} else if w.now.Sub(w.since) <= probe {
+	} else if w.clock.Now().Sub(w.since) <= probe {
 		bound += maxStale // the breaker may hold the request back still
 	} else {
 		w.counts["fresh"]++
 	}
-	since := w.now.Add(-bound)
+	since := w.clock.Now().Add(-bound)
 	for _, n := range names {
 		value := got[n]
 		if who := w.back.whose(value); who != "" && who != sa {
@@ -470,7 +471,7 @@ func (w *world) failed(sa string, names []string, err error) {
 	case codes.Internal:
 		w.counts["unavailable"]++
 		if w.calm() && (exist || w.mode != half) { // what the second region lacks, the first may have
-			w.t.Errorf("the store has been up for %s: %v", w.now.Sub(w.since), err)
+			w.t.Errorf("the store has been up for %s: %v", w.clock.Now().Sub(w.since), err)
 		}
 	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
 		w.t.Errorf("%s leaves the pod with an empty volume", code)

@@ -39,7 +39,7 @@ func (l *local) kinds() store.Kinds {
 }
 
 func (l *local) stores() string {
-	return fmt.Sprintf("stores: {chaos: {kind: local, namespaces: [shop], refresh: %s, maxStale: %s, timeout: 1s}}", refresh, maxStale)
+	return fmt.Sprintf("stores: {chaos: {kind: local, namespaces: [shop], refresh: %s, maxStale: %s, timeout: 4s}}", refresh, maxStale)
 }
 
 func (l *local) modes() []mode { return []mode{down, throttled, rubbish, slow} }
