@@ -15,7 +15,7 @@ var layers = [][]string{
 	{"cmd/coffre/internal/manifest", "provider"},
 	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/dialect/gcp", "provider/dialect/vault", "provider/cache", "provider/render"},
 	{"provider/plan", "provider/request"},
-	{"provider/template", "provider/jmespath", "provider/store/sops", "provider/store/aws", "provider/store/gcp", "provider/store/vault"},
+	{"provider/template", "provider/jmespath", "provider/certificate", "provider/store/sops", "provider/store/aws", "provider/store/gcp", "provider/store/vault"},
 	{"provider/store/ask", "provider/store/storetest"},
 	{"provider/store", "provider/pace"},
 	{"provider/strict", "provider/jsontext", "auth/aws", "auth/gcp", "auth/vault"},

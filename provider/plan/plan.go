@@ -47,16 +47,32 @@ func (p Plan) Queries() []Query {
 type Object struct {
 	Field string // "objects[2]", as errors name it
 	// Sources are the secrets it is made of: one, but for a template that
-	// draws on several.
+	// draws on several; and the passwords of a certificate after them.
 	Sources []Source
 	Output  Output
 }
 
-// Source is one query and the name under which a template sees its answer.
+// Source is one query, and what its answer is for.
 type Source struct {
-	Alias string // "" for the object's own secret
+	// Alias is the name under which a template sees it; "" for the object's own
+	// secret.
+	Alias string
 	Query Query
+
+	// Password makes it one, and no secret that the file is made of. Key is
+	// that of the answer which holds it; "" for all of it.
+	Password Password
+	Key      string
 }
+
+// Password says what a password is for.
+type Password string
+
+// The passwords of an object with a certificate.
+const (
+	OpensSource Password = "source" // the PFX or the private key that the store holds
+	LocksFile   Password = "file"   // the PFX or the keystore that is written
+)
 
 // Query asks for one secret, or for all that a filter matches.
 type Query struct {
@@ -124,8 +140,10 @@ type Output struct {
 	Keys      *Keys // several keys, one file each
 	Decode    Decoding
 	Format    Format
-	Template  *template.Template
-	Rewrite   *Rewrite
+	// Encryption is that of a PFX, as certificate names it; "" is the modern one.
+	Encryption string
+	Template   *template.Template
+	Rewrite    *Rewrite
 
 	// Overlaid lets a later object make the same file: the driver keeps the last.
 	Overlaid bool
@@ -142,7 +160,7 @@ type Output struct {
 // Selector takes a part of a value by the rules of one dialect. Its text says
 // what it takes; its errors quote nothing of the value.
 type Selector interface {
-	Select(b *budget.Budget, value []byte) ([]byte, error)
+	Select(b *budget.Budget, s store.Secret) ([]byte, error)
 	String() string
 }
 
@@ -176,6 +194,7 @@ func (o Output) Shape() string {
 	}
 	add("decode", string(o.Decode))
 	add("format", string(o.Format))
+	add("encryption", o.Encryption)
 	if o.Keys != nil {
 		shape = append(shape, "keys")
 	}
@@ -224,17 +243,23 @@ const (
 	Auto      Decoding = "auto" // base64 or base64url where the text is that, else as it is
 )
 
-// Format writes all keys as one file.
+// Format writes all keys, or a certificate, as one file.
 type Format string
 
-// Formats of DESIGN §1; the certificate formats belong to stores that hold
-// certificates.
+// Formats of DESIGN §1: of the keys of a document, and of a certificate.
 const (
 	JSON       Format = "json"
 	YAML       Format = "yaml"
 	Dotenv     Format = "dotenv"
 	Properties Format = "properties"
+
+	PEM Format = "pem"
+	PFX Format = "pfx"
+	JKS Format = "jks"
 )
+
+// Certificate says whether the format is one of certificates.
+func (f Format) Certificate() bool { return f == PEM || f == PFX || f == JKS }
 
 // Rewrite changes the names of files that keys and find make.
 type Rewrite struct {

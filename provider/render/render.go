@@ -47,7 +47,7 @@ type File struct {
 // What is rendered is charged to the mount's budget as it is made; where that
 // is used up, or the time, the object that came too far is the only mistake.
 func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error) {
-	r := renderer{budget: b, documents: map[*byte]parsed{}, values: map[*byte]any{}}
+	r := renderer{budget: b, documents: map[opened]parsed{}, values: map[*byte]any{}}
 	for _, o := range p.Objects {
 		n := len(o.Sources)
 		r.object(o, answers[:n])
@@ -99,8 +99,14 @@ type renderer struct {
 
 	// What was read already of a secret that several objects draw on, by where
 	// its value begins.
-	documents map[*byte]parsed
+	documents map[opened]parsed
 	values    map[*byte]any
+}
+
+// opened is a value by where it begins, and the password that opens it.
+type opened struct {
+	at       *byte
+	password string
 }
 
 type parsed struct {
@@ -109,13 +115,13 @@ type parsed struct {
 }
 
 // document reads a secret's keys, once a secret.
-func (r *renderer) document(value []byte) (*document, error) {
-	at := unsafe.SliceData(value)
-	if p, known := r.documents[at]; known && at != nil {
+func (r *renderer) document(value []byte, password string) (*document, error) {
+	at := opened{unsafe.SliceData(value), password}
+	if p, known := r.documents[at]; known && at.at != nil {
 		return p.document, p.err
 	}
-	doc, err := parse(r.budget, value)
-	if at != nil && r.budget.Err() == nil {
+	doc, err := parse(r.budget, value, password)
+	if at.at != nil && r.budget.Err() == nil {
 		r.documents[at] = parsed{doc, err}
 	}
 	return doc, err
@@ -156,16 +162,25 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		return
 	}
 
+	words, err := r.passwords(o, answers)
+	if err != nil {
+		fail(plan.Found{}, "%s", err)
+		return
+	}
+	if words.missing {
+		return
+	}
+
 	for _, found := range answers[0].Found {
 		if o.Output.Select != nil {
-			part, err := o.Output.Select.Select(r.budget, found.Secret.Value)
+			part, err := o.Output.Select.Select(r.budget, found.Secret)
 			if err != nil {
 				fail(found, "%s", err)
 				continue
 			}
 			found.Secret.Value = part
 		}
-		err := r.parts(o, found, func(p part) error {
+		err := r.parts(o, found, words, func(p part) error {
 			name := o.Output.File
 			if o.Several() {
 				rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
@@ -175,7 +190,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 				name += rewritten
 			}
 
-			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, []plan.Found{found})})
+			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, append([]plan.Found{found}, words.from...))})
 		})
 		if err != nil {
 			fail(found, "%s", err)
@@ -246,11 +261,11 @@ type part struct {
 
 // parts cuts a secret into the values that the object asks for, and hands each
 // on before the next is made.
-func (r *renderer) parts(o plan.Object, found plan.Found, each func(part) error) error {
+func (r *renderer) parts(o plan.Object, found plan.Found, words passwords, each func(part) error) error {
 	if o.Output.Keys != nil {
-		return r.exploded(o, found, each)
+		return r.exploded(o, found, words, each)
 	}
-	text, err := r.value(o.Output, found.Secret.Value)
+	text, err := r.value(o.Output, found.Secret.Value, words)
 	if err != nil {
 		return err
 	}
@@ -258,7 +273,7 @@ func (r *renderer) parts(o plan.Object, found plan.Found, each func(part) error)
 }
 
 // value is the one text that an object makes of a secret.
-func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
+func (r *renderer) value(out plan.Output, value []byte, words passwords) ([]byte, error) {
 	switch {
 	case out.JMESPath != nil:
 		data, err := r.json(value)
@@ -278,9 +293,11 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 		return decode(r.budget, out.Decode, text)
 	case out.Format == "" && out.Key == "":
 		return decode(r.budget, out.Decode, value)
+	case out.Format.Certificate():
+		return r.certificate(out, value, words)
 	}
 
-	doc, err := r.document(value)
+	doc, err := r.document(value, words.source)
 	if err != nil {
 		return nil, err
 	}
@@ -296,8 +313,8 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 }
 
 // exploded makes one value a key.
-func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) error) error {
-	doc, err := r.document(found.Secret.Value)
+func (r *renderer) exploded(o plan.Object, found plan.Found, words passwords, each func(part) error) error {
+	doc, err := r.document(found.Secret.Value, words.source)
 	if err != nil {
 		return err
 	}
@@ -357,8 +374,15 @@ func (r *renderer) discovered(doc *document, keys *plan.Keys) ([]string, error) 
 // optional and missing.
 func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error) {
 	data := map[string]any{}
-	var all []plan.Found
+	words, err := r.passwords(o, answers)
+	if err != nil || words.missing {
+		return nil, err
+	}
+	all := words.from
 	for i, source := range o.Sources {
+		if source.Password != "" {
+			continue
+		}
 		if len(answers[i].Found) == 0 {
 			return nil, nil
 		}
@@ -366,11 +390,11 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		all = append(all, found)
 		if o.Output.Select != nil {
 			var err error
-			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret.Value); err != nil {
+			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret); err != nil {
 				return nil, err
 			}
 		}
-		value, err := r.templateValue(found.Secret.Value)
+		value, err := r.templateValue(found.Secret.Value, words.source)
 		if err != nil {
 			return nil, err
 		}
@@ -400,10 +424,10 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 // templateValue is a secret as a template sees it: its keys, or its text. One
 // line without braces is text: a password may look like a mapping (a: b) or a
 // variable (a=b).
-func (r *renderer) templateValue(value []byte) (any, error) {
+func (r *renderer) templateValue(value []byte, password string) (any, error) {
 	text := bytes.TrimSpace(value)
 	if bytes.HasPrefix(text, []byte("{")) || bytes.ContainsRune(text, '\n') {
-		if doc, err := r.document(value); err == nil && doc.named {
+		if doc, err := r.document(value, password); err == nil && doc.named {
 			return doc.data(r.budget)
 		} else if r.budget.Err() != nil {
 			return nil, err

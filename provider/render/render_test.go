@@ -376,7 +376,7 @@ func FuzzFormats(f *testing.F) {
 		if json.Unmarshal(raw, &want) != nil {
 			return
 		}
-		doc, err := parse(nil, raw)
+		doc, err := parse(nil, raw, "")
 		if err != nil {
 			return
 		}
