@@ -458,15 +458,26 @@ func (s *Session) loginFailed(err error) error {
 	switch {
 	case r.Foreign:
 		text = fmt.Sprintf("what answers at %s is no Vault (%s)", at, r)
-	case reason == fault.Denied:
-		text = fmt.Sprintf("%s: %s is not let in: do the role's bound names, namespaces and audience (%q) match?", r, s.Who(), s.audience)
-	case reason == fault.Invalid || reason == fault.NotFound:
+	case reason == fault.Denied || reason == fault.Invalid || reason == fault.NotFound:
 		reason = fault.Denied
-		text = fmt.Sprintf("%s: at %s there is no such role as %q, or no such mount or namespace (%q)", r, at, s.login.Role, s.login.Namespace)
+		text = fmt.Sprintf("%s: %s", r, s.remedy(r, at))
 	case reason == fault.Unavailable:
 		text = fmt.Sprintf("%s, at %s", r, at)
 	}
 	return &fault.Error{Reason: reason, Text: "failed to login: " + text, Cause: &said}
+}
+
+// remedy says what to look at where Vault lets a session in by no means.
+func (s *Session) remedy(r *Refused, at string) string {
+	said := strings.Join(r.Errors, " ")
+	noRole := strings.Contains(said, "could not be found") || strings.Contains(said, "invalid role name")
+	switch {
+	case s.bySecret() != "":
+		return fmt.Sprintf("%s does not take what the Secret of nodePublishSecretRef holds, or there is no such mount or namespace (%q)", at, s.login.Namespace)
+	case noRole || r.Reason() == fault.NotFound:
+		return fmt.Sprintf("at %s there is no such role as %q, or no such mount or namespace (%q)", at, s.login.Role, s.login.Namespace)
+	}
+	return fmt.Sprintf("%s is not let in: is there such a mount, and do the role's bound names, namespaces and audience (%q) match?", s.Who(), s.audience)
 }
 
 // Leased says that a token has issued a lease; Unleased that it is over.

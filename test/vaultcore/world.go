@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/coffre-csi/coffre/test/fakes/fixture"
@@ -92,4 +94,23 @@ func (c *Core) Leases(t testing.TB, path string) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// Wrapped is what a write answers, in a wrapping token that is good for one use.
+func (c *Core) Wrapped(t testing.TB, path string) string {
+	t.Helper()
+	req := fixture.OK[*http.Request](t)(http.NewRequestWithContext(t.Context(), "POST", c.Address+"/v1/"+path, strings.NewReader("{}")))
+	req.Header.Set("X-Vault-Token", c.Token)
+	req.Header.Set("X-Vault-Wrap-TTL", "60s")
+	res := fixture.OK[*http.Response](t)(c.client.Do(req))
+	defer res.Body.Close()
+	var answer struct {
+		WrapInfo struct {
+			Token string `json:"token"`
+		} `json:"wrap_info"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || answer.WrapInfo.Token == "" {
+		t.Fatalf("%s: got no wrapping token: %v", path, err)
+	}
+	return answer.WrapInfo.Token
 }
