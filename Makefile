@@ -30,12 +30,14 @@ unit: ## vet and test every package
 	@# Everything is built before anything is timed: on a cold cache the
 	@# compiler would keep both cores busy while tests wait for answers.
 	@test/tools/sops/build.sh >/dev/null
+	@test/tools/vault/build.sh >/dev/null
 	@go test -run '^$$' ./... >/dev/null
 	go test -timeout 10m ./...
 
 .PHONY: race
 race: ## the same tests under the race detector, benchmarks aside; needs a C compiler
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends gcc libc6-dev; }
+	@test/tools/vault/build.sh >/dev/null
 	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v /test/bench)
 
 # SEEDS random runs of the chaos test; each prints how to take it again.
@@ -58,7 +60,7 @@ e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBEC
 # number of runs, for go's fuzzer may call its own end of time a failure.
 FUZZTIME ?= 10000x
 FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan \
-	provider/render:FuzzFormats provider/render:FuzzFiles provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
+	provider/render:FuzzFormats provider/render:FuzzFiles provider/certificate:FuzzParse provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser that a tenant can reach, FUZZTIME each

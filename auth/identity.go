@@ -65,21 +65,34 @@ func (t Token) Reveal() string { return t.raw }
 // Subject reads the token's "sub" claim without checking the signature (the
 // cloud does that). ok is false for a text that is no JSON Web Token.
 func (t Token) Subject() (subject string, ok bool) {
+	c, ok := t.claims()
+	return c.Subject, ok
+}
+
+// Issuer reads the "iss" claim in the same way.
+func (t Token) Issuer() (issuer string, ok bool) {
+	c, ok := t.claims()
+	return c.Issuer, ok
+}
+
+type claims struct {
+	Subject string `json:"sub"`
+	Issuer  string `json:"iss"`
+}
+
+func (t Token) claims() (c claims, ok bool) {
 	parts := strings.Split(t.raw, ".")
 	if len(parts) != 3 {
-		return "", false
+		return c, false
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return "", false
+		return c, false
 	}
-	var claims struct {
-		Subject string `json:"sub"`
+	if json.Unmarshal(payload, &c) != nil {
+		return claims{}, false
 	}
-	if json.Unmarshal(payload, &claims) != nil {
-		return "", false
-	}
-	return claims.Subject, true
+	return c, true
 }
 
 // Tokens maps an audience to its token. It prints as a list of audiences.

@@ -98,15 +98,19 @@ type client struct {
 	host      string
 }
 
-func (s Server) client() (*client, error) {
+// client is one of the server's, over connections of its own where over is nil.
+func (s Server) client(over http.RoundTripper) (*client, error) {
 	transport, address, err := s.transport()
 	if err != nil {
 		return nil, err
 	}
+	if over == nil {
+		over = transport
+	}
 	config := &api.Config{
 		Address: address,
 		HttpClient: &http.Client{
-			Transport:     bounded{transport},
+			Transport:     bounded{over},
 			CheckRedirect: peer.NoRedirect,
 		},
 		DisableRedirects: true,
@@ -201,10 +205,10 @@ func plain(err error) string {
 }
 
 // bounded cuts answers that are longer than any that can be used.
-type bounded struct{ *http.Transport }
+type bounded struct{ http.RoundTripper }
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, err := b.Transport.RoundTrip(r)
+	res, err := b.RoundTripper.RoundTrip(r)
 	if err == nil {
 		res.Body = &limited{res.Body, maxAnswer}
 	}

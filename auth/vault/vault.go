@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +100,8 @@ type Metrics interface {
 type Options struct {
 	Metrics Metrics
 	Now     func() time.Time
+	// Transport takes requests in the place of connections of our own; for tests.
+	Transport http.RoundTripper
 }
 
 // Broker makes and keeps tokens of Vault. It is safe for concurrent use.
@@ -155,11 +158,11 @@ func (b *Broker) Open(id auth.Identity, l Login) (*Session, error) {
 		}
 	case l.Method == Cert:
 	case l.Method == AppRole:
-		err = s.needs("roleID", "role-id", "secretID", "secret-id", "secretIDWrapped", "secret-id-wrapped")
+		err = s.needs("roleID and secretID (or secretIDWrapped)", [][]string{roleID(), slices.Concat(secretID(), wrappedID())})
 	case l.Method == Userpass:
-		err = s.needs("username", "", "password", "")
+		err = s.needs("username and password", [][]string{{"username"}, {"password"}})
 	case l.Method == Token:
-		err = s.needs("token", "")
+		err = s.needs("token", [][]string{{"token"}})
 	default:
 		err = fault.Errorf(fault.Invalid, "%.40q is no way to sign in to Vault", l.Method)
 	}
@@ -188,27 +191,26 @@ func (s *Session) podToken() (auth.Token, string, error) {
 	return t, audience, missing
 }
 
-// needs says which keys of nodePublishSecretRef are missing; each stands there
-// with another spelling.
-func (s *Session) needs(pairs ...string) error {
-	if s.secret(pairs[0], pairs[1]) == "" || len(pairs) > 2 && s.secretOf(pairs[2:]) == "" {
-		var names []string
-		for i := 0; i < len(pairs); i += 2 {
-			names = append(names, pairs[i])
+// The keys of nodePublishSecretRef's Secret, each with another spelling.
+func roleID() []string    { return []string{"roleID", "role-id"} }
+func secretID() []string  { return []string{"secretID", "secret-id"} }
+func wrappedID() []string { return []string{"secretIDWrapped", "secret-id-wrapped"} }
+
+// needs says what nodePublishSecretRef's Secret lacks: one key of each set.
+func (s *Session) needs(what string, sets [][]string) error {
+	for _, names := range sets {
+		if s.secret(names) == "" {
+			return fault.Errorf(fault.Precondition, "signing in to Vault by %s needs the Secret that nodePublishSecretRef names to hold %s; it holds %q",
+				s.login.Method, what, s.id.Secrets.Keys())
 		}
-		return fault.Errorf(fault.Precondition, "signing in to Vault by %s needs the Secret that nodePublishSecretRef names to hold %s; it holds %q",
-			s.login.Method, strings.Join(names, ", "), s.id.Secrets.Keys())
 	}
 	return nil
 }
 
-func (s *Session) secret(name, other string) string {
-	return cmp.Or(s.id.Secrets[name], s.id.Secrets[other])
-}
-
-func (s *Session) secretOf(names []string) string {
+// secret is the first of the keys that the tenant's Secret has.
+func (s *Session) secret(names []string) string {
 	for _, n := range names {
-		if v := s.id.Secrets[n]; n != "" && v != "" {
+		if v := s.id.Secrets[n]; v != "" {
 			return v
 		}
 	}
@@ -294,7 +296,7 @@ func (s *Session) Do(ctx context.Context, call Call) (*api.Secret, error) {
 
 // Do asks a server.
 func (b *Broker) Do(ctx context.Context, server Server, call Call) (*api.Secret, error) {
-	c, release, err := b.clients.Use(server, server.client)
+	c, release, err := b.clients.Use(server, func() (*client, error) { return server.client(b.opts.Transport) })
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +404,7 @@ func (s *Session) request(ctx context.Context, t auth.Token) (string, any, error
 	switch s.login.Method {
 	case AppRole:
 		id, err := s.secretID(ctx)
-		return login, map[string]string{"role_id": s.secret("roleID", "role-id"), "secret_id": id}, err
+		return login, map[string]string{"role_id": s.secret(roleID()), "secret_id": id}, err
 	case Userpass:
 		return login + "/" + url.PathEscape(s.id.Secrets["username"]), map[string]string{"password": s.id.Secrets["password"]}, nil
 	case Cert:
@@ -424,10 +426,10 @@ func (s *Session) request(ctx context.Context, t auth.Token) (string, any, error
 
 // secretID is that of AppRole, unwrapped where it came in a wrapping token.
 func (s *Session) secretID(ctx context.Context) (string, error) {
-	if id := s.secret("secretID", "secret-id"); id != "" {
+	if id := s.secret(secretID()); id != "" {
 		return id, nil
 	}
-	wrapped := s.secret("secretIDWrapped", "secret-id-wrapped")
+	wrapped := s.secret(wrappedID())
 	secret, err := s.Do(ctx, Call{Method: http.MethodPost, Path: "sys/wrapping/unwrap", Token: wrapped})
 	if err != nil {
 		return "", s.loginFailed(err)
@@ -458,15 +460,26 @@ func (s *Session) loginFailed(err error) error {
 	switch {
 	case r.Foreign:
 		text = fmt.Sprintf("what answers at %s is no Vault (%s)", at, r)
-	case reason == fault.Denied:
-		text = fmt.Sprintf("%s: %s is not let in: do the role's bound names, namespaces and audience (%q) match?", r, s.Who(), s.audience)
-	case reason == fault.Invalid || reason == fault.NotFound:
+	case reason == fault.Denied || reason == fault.Invalid || reason == fault.NotFound:
 		reason = fault.Denied
-		text = fmt.Sprintf("%s: at %s there is no such role as %q, or no such mount or namespace (%q)", r, at, s.login.Role, s.login.Namespace)
+		text = fmt.Sprintf("%s: %s", r, s.remedy(r, at))
 	case reason == fault.Unavailable:
 		text = fmt.Sprintf("%s, at %s", r, at)
 	}
 	return &fault.Error{Reason: reason, Text: "failed to login: " + text, Cause: &said}
+}
+
+// remedy says what to look at where Vault lets a session in by no means.
+func (s *Session) remedy(r *Refused, at string) string {
+	said := strings.Join(r.Errors, " ")
+	noRole := strings.Contains(said, "could not be found") || strings.Contains(said, "invalid role name")
+	switch {
+	case s.bySecret() != "":
+		return fmt.Sprintf("%s does not take what the Secret of nodePublishSecretRef holds, or there is no such mount or namespace (%q)", at, s.login.Namespace)
+	case noRole || r.Reason() == fault.NotFound:
+		return fmt.Sprintf("at %s there is no such role as %q, or no such mount or namespace (%q)", at, s.login.Role, s.login.Namespace)
+	}
+	return fmt.Sprintf("%s is not let in: is there such a mount, and do the role's bound names, namespaces and audience (%q) match?", s.Who(), s.audience)
 }
 
 // Leased says that a token has issued a lease; Unleased that it is over.

@@ -130,7 +130,7 @@ func TestErrorsThatPagesExplainExist(t *testing.T) {
 	}
 	row := regexp.MustCompile(`(?m)^\| ([^|]+) \| `)
 	explained := 0
-	for _, page := range []string{"sops.md", "aws.md", "gcp.md"} {
+	for _, page := range []string{"sops.md", "aws.md", "gcp.md", "certificates.md"} {
 		text, err := os.ReadFile("../../docs/" + page)
 		if err != nil {
 			t.Fatalf("got the error %v, want none", err)

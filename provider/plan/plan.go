@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -47,16 +48,32 @@ func (p Plan) Queries() []Query {
 type Object struct {
 	Field string // "objects[2]", as errors name it
 	// Sources are the secrets it is made of: one, but for a template that
-	// draws on several.
+	// draws on several; and the passwords of a certificate after them.
 	Sources []Source
 	Output  Output
 }
 
-// Source is one query and the name under which a template sees its answer.
+// Source is one query, and what its answer is for.
 type Source struct {
-	Alias string // "" for the object's own secret
+	// Alias is the name under which a template sees it; "" for the object's own
+	// secret.
+	Alias string
 	Query Query
+
+	// Password makes it one, and no secret that the file is made of. Key is
+	// that of the answer which holds it; "" for all of it.
+	Password Password
+	Key      string
 }
+
+// Password says what a password is for.
+type Password string
+
+// The passwords of an object with a certificate.
+const (
+	OpensSource Password = "source" // the PFX or the private key that the store holds
+	LocksFile   Password = "file"   // the PFX or the keystore that is written
+)
 
 // Query asks for one secret, or for all that a filter matches.
 type Query struct {
@@ -67,6 +84,9 @@ type Query struct {
 
 	Ref  store.Ref     // where Find is nil
 	Find *store.Filter // answers with any number of secrets, at most MaxFound
+	// History, where it is over 1, asks for at most so many versions of Ref, the
+	// newest first, from Ref's own version on where it names one.
+	History int
 
 	Optional bool          // a missing secret is no answer, and no error
 	Refresh  time.Duration // over the store's; 0 = the store's
@@ -81,6 +101,9 @@ type Query struct {
 	Volume string
 }
 
+// Searches says whether the secrets of the answer are known by asking only.
+func (q Query) Searches() bool { return q.Find != nil || q.History > 1 }
+
 // Origin says where an answer came from.
 type Origin string
 
@@ -90,8 +113,8 @@ const (
 	Stale   Origin = "stale"   // from the cache, the store being out of reach
 )
 
-// Answer is what a query gave: one secret for a Ref, any number for a Find,
-// none for a missing optional secret.
+// Answer is what a query gave: one secret for a Ref, any number for a Find or a
+// History, none for a missing optional secret.
 type Answer struct {
 	Store string // the store's name, for the audit line
 	Role  string // whom the store was read as, where it knows; for the audit line
@@ -124,8 +147,10 @@ type Output struct {
 	Keys      *Keys // several keys, one file each
 	Decode    Decoding
 	Format    Format
-	Template  *template.Template
-	Rewrite   *Rewrite
+	// Encryption is that of a PFX, as certificate names it; "" is the modern one.
+	Encryption string
+	Template   *template.Template
+	Rewrite    *Rewrite
 
 	// Overlaid lets a later object make the same file: the driver keeps the last.
 	Overlaid bool
@@ -140,11 +165,14 @@ type Output struct {
 }
 
 // Selector takes a part of a value by the rules of one dialect. Its text says
-// what it takes; its errors quote nothing of the value.
+// what it takes; its errors quote nothing of the value, but for ErrNoPart.
 type Selector interface {
-	Select(b *budget.Budget, value []byte) ([]byte, error)
+	Select(b *budget.Budget, s store.Secret) ([]byte, error)
 	String() string
 }
+
+// ErrNoPart is a Selector's answer where the object makes no file of a secret.
+var ErrNoPart = errors.New("no part of it")
 
 // Signed is a version made by HMAC-SHA256 with a key that the platform keeps:
 // of the prefix and the content, in the alphabet of base64 for URLs.
@@ -176,6 +204,7 @@ func (o Output) Shape() string {
 	}
 	add("decode", string(o.Decode))
 	add("format", string(o.Format))
+	add("encryption", o.Encryption)
 	if o.Keys != nil {
 		shape = append(shape, "keys")
 	}
@@ -195,7 +224,7 @@ func (o Object) Several() bool {
 	return o.Output.Keys != nil || o.found()
 }
 
-func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Searches() }
 
 // Extract is a top-level key whose value is a text, and nothing else.
 type Extract struct{ Format, Key string }
@@ -224,17 +253,23 @@ const (
 	Auto      Decoding = "auto" // base64 or base64url where the text is that, else as it is
 )
 
-// Format writes all keys as one file.
+// Format writes all keys, or a certificate, as one file.
 type Format string
 
-// Formats of DESIGN §1; the certificate formats belong to stores that hold
-// certificates.
+// Formats of DESIGN §1: of the keys of a document, and of a certificate.
 const (
 	JSON       Format = "json"
 	YAML       Format = "yaml"
 	Dotenv     Format = "dotenv"
 	Properties Format = "properties"
+
+	PEM Format = "pem"
+	PFX Format = "pfx"
+	JKS Format = "jks"
 )
+
+// Certificate says whether the format is one of certificates.
+func (f Format) Certificate() bool { return f == PEM || f == PFX || f == JKS }
 
 // Rewrite changes the names of files that keys and find make.
 type Rewrite struct {

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/provider/certificate"
 	"github.com/coffre-csi/coffre/provider/jsontext"
 	"github.com/coffre-csi/coffre/provider/strict"
 )
@@ -41,8 +42,8 @@ const topBytes = 256
 // plainKey are keys that nobody takes for a secret or a part of one.
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_.][A-Za-z0-9_./-]{0,127}$`)
 
-// parse reads a value's keys.
-func parse(b *budget.Budget, value []byte) (*document, error) {
+// parse reads a value's keys; password opens a certificate.
+func parse(b *budget.Budget, value []byte, password string) (*document, error) {
 	if len(value) > maxDocument {
 		return nil, fmt.Errorf("is %d bytes; keys are read from at most %d", len(value), maxDocument)
 	}
@@ -53,10 +54,13 @@ func parse(b *budget.Budget, value []byte) (*document, error) {
 	}
 	isJSON := err == nil
 	if errors.Is(err, jsontext.ErrNotJSON) {
-		compact, err = fromText(b, value)
+		compact, err = fromText(b, value, password)
 	}
 	if b.Err() != nil {
 		return nil, b.Err()
+	}
+	if unreadable := new(certificate.Error); errors.As(err, &unreadable) {
+		return nil, unreadable
 	}
 	if err != nil {
 		return nil, errNoKeys
@@ -66,7 +70,7 @@ func parse(b *budget.Budget, value []byte) (*document, error) {
 	if err := b.Bytes(topBytes * (1 + bytes.Count(compact, []byte(`":`)))); err != nil {
 		return nil, err
 	}
-	doc := &document{json: compact, named: isJSON || bytes.ContainsRune(text, '\n')}
+	doc := &document{json: compact, named: isJSON || bytes.ContainsRune(text, '\n') || certificate.Holds(value)}
 	if err := json.Unmarshal(compact, &doc.top); err != nil || doc.top == nil {
 		return nil, errNoKeys
 	}
@@ -78,8 +82,8 @@ func parse(b *budget.Budget, value []byte) (*document, error) {
 	return doc, nil
 }
 
-// fromText turns dotenv text or a YAML mapping into JSON.
-func fromText(b *budget.Budget, value []byte) ([]byte, error) {
+// fromText turns dotenv text, a certificate or a YAML mapping into JSON.
+func fromText(b *budget.Budget, value []byte, password string) ([]byte, error) {
 	if err := b.Bytes(4 * len(value)); err != nil {
 		return nil, err
 	}
@@ -92,6 +96,10 @@ func fromText(b *budget.Budget, value []byte) ([]byte, error) {
 			return nil, errNoKeys
 		}
 		return text, nil
+	}
+
+	if certificate.Holds(value) {
+		return certificateKeys(b, value, password)
 	}
 
 	text, err := yamlToJSON(b, value) // its last line break may be a block's own

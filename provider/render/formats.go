@@ -104,7 +104,7 @@ func write(b *budget.Budget, f plan.Format, doc *document, d plan.Decoding) ([]b
 		if err != nil {
 			return nil, err
 		}
-		if doc, err = parse(b, raw); err != nil {
+		if doc, err = parse(b, raw, ""); err != nil {
 			return nil, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -47,7 +48,7 @@ type File struct {
 // What is rendered is charged to the mount's budget as it is made; where that
 // is used up, or the time, the object that came too far is the only mistake.
 func Files(b *budget.Budget, p plan.Plan, answers []plan.Answer) ([]File, error) {
-	r := renderer{budget: b, documents: map[*byte]parsed{}, values: map[*byte]any{}}
+	r := renderer{budget: b, documents: map[opened]parsed{}, values: map[*byte]any{}}
 	for _, o := range p.Objects {
 		n := len(o.Sources)
 		r.object(o, answers[:n])
@@ -99,8 +100,14 @@ type renderer struct {
 
 	// What was read already of a secret that several objects draw on, by where
 	// its value begins.
-	documents map[*byte]parsed
+	documents map[opened]parsed
 	values    map[*byte]any
+}
+
+// opened is a value by where it begins, and the password that opens it.
+type opened struct {
+	at       *byte
+	password string
 }
 
 type parsed struct {
@@ -109,13 +116,13 @@ type parsed struct {
 }
 
 // document reads a secret's keys, once a secret.
-func (r *renderer) document(value []byte) (*document, error) {
-	at := unsafe.SliceData(value)
-	if p, known := r.documents[at]; known && at != nil {
+func (r *renderer) document(value []byte, password string) (*document, error) {
+	at := opened{unsafe.SliceData(value), password}
+	if p, known := r.documents[at]; known && at.at != nil {
 		return p.document, p.err
 	}
-	doc, err := parse(r.budget, value)
-	if at != nil && r.budget.Err() == nil {
+	doc, err := parse(r.budget, value, password)
+	if at.at != nil && r.budget.Err() == nil {
 		r.documents[at] = parsed{doc, err}
 	}
 	return doc, err
@@ -148,7 +155,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		if file, err := r.templated(o, answers); err != nil {
 			fail(plan.Found{}, "template: %s", err)
 		} else if file != nil {
-			if err := r.add(o, *file); err != nil {
+			if err := r.add(o, o.Output.ID, *file); err != nil {
 				fail(plan.Found{}, "%s", err)
 			}
 		}
@@ -156,28 +163,17 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		return
 	}
 
-	for _, found := range answers[0].Found {
-		if o.Output.Select != nil {
-			part, err := o.Output.Select.Select(r.budget, found.Secret.Value)
-			if err != nil {
-				fail(found, "%s", err)
-				continue
-			}
-			found.Secret.Value = part
-		}
-		err := r.parts(o, found, func(p part) error {
-			name := o.Output.File
-			if o.Several() {
-				rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
-				if err != nil {
-					return err
-				}
-				name += rewritten
-			}
+	words, err := r.passwords(o, answers)
+	if err != nil {
+		fail(plan.Found{}, "%s", err)
+		return
+	}
+	if words.missing {
+		return
+	}
 
-			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, []plan.Found{found})})
-		})
-		if err != nil {
+	for i, found := range answers[0].Found {
+		if err := r.secret(o, found, i, words); err != nil {
 			fail(found, "%s", err)
 		}
 		if r.budget.Err() != nil || len(r.errors) >= maxErrors {
@@ -186,11 +182,48 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	}
 }
 
+// secret makes an object's files of one secret, the one at a place in the
+// answer.
+func (r *renderer) secret(o plan.Object, found plan.Found, at int, words passwords) error {
+	if o.Output.Select != nil {
+		part, err := o.Output.Select.Select(r.budget, found.Secret)
+		if errors.Is(err, plan.ErrNoPart) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found.Secret.Value = part
+	}
+
+	id, name := o.Output.ID, found.Ref.Name
+	if o.Sources[0].Query.History > 1 {
+		name = strconv.Itoa(at)
+		if id != "" {
+			id += "/" + name
+		}
+	}
+	from := append([]plan.Found{found}, words.from...)
+
+	return r.parts(o, found, name, words, func(p part) error {
+		path := o.Output.File
+		if o.Several() {
+			rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
+			if err != nil {
+				return err
+			}
+			path += rewritten
+		}
+
+		return r.add(o, id, File{Path: path, Contents: p.value, Version: version(o, p.value, from)})
+	})
+}
+
 // add takes a file as it is made. Its error is a limit; a path that is no
 // file's is a mistake of its own.
-func (r *renderer) add(o plan.Object, f File) error {
+func (r *renderer) add(o plan.Object, id string, f File) error {
 	f.Mode = o.Output.Mode
-	f.ID = cmp.Or(o.Output.ID, f.Path)
+	f.ID = cmp.Or(id, f.Path)
 	f.overlaid = o.Output.Overlaid
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
@@ -246,19 +279,19 @@ type part struct {
 
 // parts cuts a secret into the values that the object asks for, and hands each
 // on before the next is made.
-func (r *renderer) parts(o plan.Object, found plan.Found, each func(part) error) error {
+func (r *renderer) parts(o plan.Object, found plan.Found, name string, words passwords, each func(part) error) error {
 	if o.Output.Keys != nil {
-		return r.exploded(o, found, each)
+		return r.exploded(o, found, name, words, each)
 	}
-	text, err := r.value(o.Output, found.Secret.Value)
+	text, err := r.value(o.Output, found.Secret.Value, words)
 	if err != nil {
 		return err
 	}
-	return each(part{found.Ref.Name, text})
+	return each(part{name, text})
 }
 
 // value is the one text that an object makes of a secret.
-func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
+func (r *renderer) value(out plan.Output, value []byte, words passwords) ([]byte, error) {
 	switch {
 	case out.JMESPath != nil:
 		data, err := r.json(value)
@@ -278,9 +311,11 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 		return decode(r.budget, out.Decode, text)
 	case out.Format == "" && out.Key == "":
 		return decode(r.budget, out.Decode, value)
+	case out.Format.Certificate():
+		return r.certificate(out, value, words)
 	}
 
-	doc, err := r.document(value)
+	doc, err := r.document(value, words.source)
 	if err != nil {
 		return nil, err
 	}
@@ -296,8 +331,8 @@ func (r *renderer) value(out plan.Output, value []byte) ([]byte, error) {
 }
 
 // exploded makes one value a key.
-func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) error) error {
-	doc, err := r.document(found.Secret.Value)
+func (r *renderer) exploded(o plan.Object, found plan.Found, name string, words passwords, each func(part) error) error {
+	doc, err := r.document(found.Secret.Value, words.source)
 	if err != nil {
 		return err
 	}
@@ -309,8 +344,8 @@ func (r *renderer) exploded(o plan.Object, found plan.Found, each func(part) err
 	}
 
 	prefix := ""
-	if o.Sources[0].Query.Find != nil {
-		prefix = found.Ref.Name + "/"
+	if o.Sources[0].Query.Searches() {
+		prefix = name + "/"
 	}
 	for _, key := range names {
 		text, err := doc.value(r.budget, key)
@@ -357,8 +392,15 @@ func (r *renderer) discovered(doc *document, keys *plan.Keys) ([]string, error) 
 // optional and missing.
 func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error) {
 	data := map[string]any{}
-	var all []plan.Found
+	words, err := r.passwords(o, answers)
+	if err != nil || words.missing {
+		return nil, err
+	}
+	all := words.from
 	for i, source := range o.Sources {
+		if source.Password != "" {
+			continue
+		}
 		if len(answers[i].Found) == 0 {
 			return nil, nil
 		}
@@ -366,11 +408,11 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 		all = append(all, found)
 		if o.Output.Select != nil {
 			var err error
-			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret.Value); err != nil {
+			if found.Secret.Value, err = o.Output.Select.Select(r.budget, found.Secret); err != nil {
 				return nil, err
 			}
 		}
-		value, err := r.templateValue(found.Secret.Value)
+		value, err := r.templateValue(found.Secret.Value, words.source)
 		if err != nil {
 			return nil, err
 		}
@@ -400,10 +442,10 @@ func (r *renderer) templated(o plan.Object, answers []plan.Answer) (*File, error
 // templateValue is a secret as a template sees it: its keys, or its text. One
 // line without braces is text: a password may look like a mapping (a: b) or a
 // variable (a=b).
-func (r *renderer) templateValue(value []byte) (any, error) {
+func (r *renderer) templateValue(value []byte, password string) (any, error) {
 	text := bytes.TrimSpace(value)
 	if bytes.HasPrefix(text, []byte("{")) || bytes.ContainsRune(text, '\n') {
-		if doc, err := r.document(value); err == nil && doc.named {
+		if doc, err := r.document(value, password); err == nil && doc.named {
 			return doc.data(r.budget)
 		} else if r.budget.Err() != nil {
 			return nil, err

@@ -43,7 +43,7 @@ func TestSixtyPodsOfAServiceAccountShareOneSignInAndTheirReads(t *testing.T) {
 	}{{mayBatch, 1}, {singlesOnly, 11}} {
 		f := newFar(t, c.actions)
 		p := f.serve(t, path)
-		all(t, p, 60, f.deployment("api", 60, f.secrets(0, 10)))
+		all(t, p, 60, deployment(f, "api", 60, f.secrets(0, 10)))
 		if f.signIns() != 1 || f.reads() > c.reads {
 			t.Errorf("%v: %d sign-ins and %d reads, not %d", c.actions, f.signIns(), f.reads(), c.reads)
 		}
@@ -54,7 +54,7 @@ func TestSixtyPodsOfAServiceAccountShareOneSignInAndTheirReads(t *testing.T) {
 func TestRepublishesOfAServiceAccountShareTheirReads(t *testing.T) {
 	f := newFar(t, mayBatch)
 	p := f.serve(t, program.Build(t))
-	reqs := f.deployment("api", 20, f.secrets(0, 10))
+	reqs := deployment(f, "api", 20, f.secrets(0, 10))
 	all(t, p, 20, reqs)
 	for range 3 {
 		f.Reset()
@@ -71,7 +71,7 @@ func TestTwoThousandMountsFitIntoMemory(t *testing.T) {
 	p := f.serve(t, program.Build(t))
 	var reqs []*pb.MountRequest
 	for i := range 200 {
-		reqs = append(reqs, f.deployment(fmt.Sprintf("sa-%d", i), 10, f.secrets(5*i, 5))...)
+		reqs = append(reqs, deployment(f, fmt.Sprintf("sa-%d", i), 10, f.secrets(5*i, 5))...)
 	}
 	all(t, p, 100, reqs)
 	const target = 64

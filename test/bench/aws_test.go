@@ -54,9 +54,6 @@ func (f *far) serve(t testing.TB, path string) *program.Process {
 	return p
 }
 
-// pod is one volume of one pod.
-type pod struct{ serviceAccount, name string }
-
 // mount is what the driver asks for the pod.
 func (f *far) mount(p pod, objects string) *pb.MountRequest {
 	f.Kube.SetServiceAccount("shop", p.serviceAccount, map[string]string{"eks.amazonaws.com/role-arn": role})
@@ -86,6 +83,8 @@ func (f *far) objects(kind string, first, n int) string {
 	return list.String()
 }
 
+func (f *far) roundTrip() time.Duration { return roundTrip }
+
 // reads are the calls that are not sign-ins.
 func (f *far) reads() int   { return f.Count("") - f.signIns() }
 func (f *far) signIns() int { return f.Count("AssumeRoleWithWebIdentity") }
@@ -103,41 +102,17 @@ func BenchmarkAWS(b *testing.B) {
 	}{
 		{"1-secret", f.secrets(0, 1)}, {"10-secrets", f.secrets(0, 10)}, {"50-secrets", f.secrets(0, 50)}, {"50-parameters", f.parameters(0, 50)},
 	} {
-		b.Run(c.name+"/cold", func(b *testing.B) {
-			var got figures
-			for i := 0; b.Loop(); i++ {
-				b.StopTimer()
-				p := f.serve(b, path)
-				req := f.mount(pod{"api", "api-0"}, c.objects)
-				b.StartTimer()
-				_, took := all(b, p, 1, []*pb.MountRequest{req})
-				b.StopTimer()
-				got.round(f, took)
-				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
-				p.Stop()
-				b.StartTimer()
-			}
-			got.report(b)
-		})
+		b.Run(c.name+"/cold", func(b *testing.B) { cold(b, f, path, deployment(f, "api", 1, c.objects), together) })
 		p := f.serve(b, path)
-		warm := func(name string, first pod, next func(i int) pod) {
-			b.Run(c.name+"/"+name, func(b *testing.B) {
-				all(b, p, 1, []*pb.MountRequest{f.mount(first, c.objects)})
-				var got figures
-				for i := 0; b.Loop(); i++ {
-					req := f.mount(next(i), c.objects)
-					f.Reset()
-					_, took := all(b, p, 1, []*pb.MountRequest{req})
-					got.round(f, took)
-				}
-				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
-				got.report(b)
-			})
-		}
 		run := 0 // benchmarks begin more than once
-		warm("next-service-account", pod{"first", "first-0"}, func(int) pod { run++; return pod{fmt.Sprintf("sa-%d", run), fmt.Sprintf("pod-%d", run)} })
-		warm("next-pod", pod{"api", "api-0"}, func(i int) pod { return pod{"api", fmt.Sprintf("api-%d", i+1)} })
-		warm("republish", pod{"api", "api-0"}, func(int) pod { return pod{"api", "api-0"} })
+		anew := func(int) pod { run++; return pod{fmt.Sprintf("sa-%d", run), fmt.Sprintf("pod-%d", run)} }
+		b.Run(c.name+"/next-service-account", func(b *testing.B) { warm(b, f, p, c.objects, pod{"first", "first-0"}, anew) })
+		b.Run(c.name+"/next-pod", func(b *testing.B) {
+			warm(b, f, p, c.objects, pod{"api", "api-0"}, func(i int) pod { return pod{"api", fmt.Sprintf("api-%d", i+1)} })
+		})
+		b.Run(c.name+"/republish", func(b *testing.B) {
+			warm(b, f, p, c.objects, pod{"api", "api-0"}, func(int) pod { return pod{"api", "api-0"} })
+		})
 		p.Stop()
 	}
 }
@@ -150,31 +125,9 @@ func BenchmarkAWSPodsAtOnce(b *testing.B) {
 	for name, actions := range map[string][]string{"batch-allowed": mayBatch, "batch-denied": singlesOnly} {
 		b.Run(name, func(b *testing.B) {
 			f := newFar(b, actions)
-			var got figures
-			for b.Loop() {
-				b.StopTimer()
-				p := f.serve(b, path)
-				reqs := f.deployment("api", 60, f.secrets(0, 10))
-				b.StartTimer()
-				_, took := all(b, p, len(reqs), reqs)
-				b.StopTimer()
-				got.round(f, took)
-				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
-				p.Stop()
-				b.StartTimer()
-			}
-			got.report(b)
+			cold(b, f, path, deployment(f, "api", 60, f.secrets(0, 10)), together)
 		})
 	}
-}
-
-// deployment is pods of one service account that mount the same objects.
-func (f *far) deployment(serviceAccount string, pods int, objects string) []*pb.MountRequest {
-	var reqs []*pb.MountRequest
-	for i := range pods {
-		reqs = append(reqs, f.mount(pod{serviceAccount, fmt.Sprintf("%s-%d", serviceAccount, i)}, objects))
-	}
-	return reqs
 }
 
 // BenchmarkAWSMemory is 2,000 mounts of five secrets each, at once as far as
@@ -188,7 +141,7 @@ func BenchmarkAWSMemory(b *testing.B) {
 			f.SetLatency("", 5*time.Millisecond)
 			var reqs []*pb.MountRequest
 			for i := range c.accounts {
-				reqs = append(reqs, f.deployment(fmt.Sprintf("sa-%d", i), 2000/c.accounts, f.secrets(5*i, 5))...)
+				reqs = append(reqs, deployment(f, fmt.Sprintf("sa-%d", i), 2000/c.accounts, f.secrets(5*i, 5))...)
 			}
 			var got figures
 			for range b.N {
@@ -199,7 +152,7 @@ func BenchmarkAWSMemory(b *testing.B) {
 				b.ReportMetric(p.Memory(b, "VmRSS"), "MiB-after")
 				p.Stop()
 			}
-			got.report(b)
+			got.report(b, roundTrip)
 		})
 	}
 }
@@ -222,7 +175,7 @@ func BenchmarkAWSThrottling(b *testing.B) {
 				ratio = max(ratio, float64(f.reads())/float64(f.needed()))
 				p.Stop()
 			}
-			got.report(b)
+			got.report(b, roundTrip)
 			b.ReportMetric(ratio, "calls/needed")
 		})
 	}

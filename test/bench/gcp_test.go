@@ -106,6 +106,8 @@ func (f *farGoogle) secrets(first, n, size int, location string) string {
 	return list.String()
 }
 
+func (f *farGoogle) roundTrip() time.Duration { return roundTrip }
+
 func (f *farGoogle) reads() int   { return f.Count("AccessSecretVersion") }
 func (f *farGoogle) signIns() int { return f.Count("Token") + f.Count("GenerateAccessToken") }
 
@@ -116,51 +118,14 @@ func BenchmarkGCP(b *testing.B) {
 	f := newFarGoogle(b)
 	for _, n := range []int{1, 10, 50} {
 		secrets := f.secrets(0, n, 64, "")
-		b.Run(fmt.Sprintf("%d-secrets/cold", n), func(b *testing.B) {
-			var got figures
-			for b.Loop() {
-				b.StopTimer()
-				p := f.serve(b, path)
-				req := f.mount(pod{"api", "api-0"}, secrets)
-				b.StartTimer()
-				_, took := all(b, p, 1, []*pb.MountRequest{req})
-				b.StopTimer()
-				got.round(f, took)
-				got.mib = append(got.mib, p.Memory(b, "VmHWM"))
-				p.Stop()
-				b.StartTimer()
-			}
-			got.report(b)
-		})
+		of := func(what string) string { return fmt.Sprintf("%d-secrets/%s", n, what) }
+		b.Run(of("cold"), func(b *testing.B) { cold(b, f, path, deployment(f, "api", 1, secrets), together) })
 		p := f.serve(b, path)
-		b.Run(fmt.Sprintf("%d-secrets/warm-identity", n), func(b *testing.B) {
-			all(b, p, 1, []*pb.MountRequest{f.mount(pod{"api", "api-0"}, secrets)})
-			var got figures
-			for b.Loop() {
-				f.Reset()
-				_, took := all(b, p, 1, []*pb.MountRequest{f.mount(pod{"api", "api-0"}, secrets)}) // reads anew
-				got.round(f, took)
-			}
-			got.report(b)
+		b.Run(of("warm-identity"), func(b *testing.B) { // reads anew
+			warm(b, f, p, secrets, pod{"api", "api-0"}, func(int) pod { return pod{"api", "api-0"} })
 		})
-		b.Run(fmt.Sprintf("%d-secrets/60-at-once", n), func(b *testing.B) {
-			var got figures
-			for b.Loop() {
-				b.StopTimer()
-				p := f.serve(b, path)
-				var reqs []*pb.MountRequest
-				for i := range 60 {
-					reqs = append(reqs, f.mount(pod{"api", fmt.Sprintf("api-%d", i)}, secrets))
-				}
-				b.StartTimer()
-				each, _ := all(b, p, 60, reqs)
-				b.StopTimer()
-				got.round(f, median(each))
-				p.Stop()
-				b.StartTimer()
-			}
-			got.report(b)
-		})
+		p.Stop()
+		b.Run(of("60-at-once"), func(b *testing.B) { cold(b, f, path, deployment(f, "api", 60, secrets), eachOf) })
 	}
 }
 
@@ -168,11 +133,7 @@ func TestSixtyPodsOfAGoogleServiceAccountShareOneSignIn(t *testing.T) {
 	f := newFarGoogle(t)
 	p := f.serve(t, program.Build(t))
 	secrets := f.secrets(0, 10, 64, "")
-	var reqs []*pb.MountRequest
-	for i := range 60 {
-		reqs = append(reqs, f.mount(pod{"api", fmt.Sprintf("api-%d", i)}, secrets))
-	}
-	all(t, p, 60, reqs)
+	all(t, p, 60, deployment(f, "api", 60, secrets))
 	if f.Count("Token") != 1 || f.Count("GenerateAccessToken") != 1 || f.reads() != 10 {
 		t.Errorf("got %v, want one STS call, one IAM call and 10 reads", f.Counts())
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -63,19 +64,76 @@ type figures struct {
 	reads, signIns, mib []float64
 }
 
-// A tally is a cloud that counts what it was asked.
-type tally interface {
+// A distant cloud counts what it was asked, and answers no request sooner than
+// after its round trip.
+type distant interface {
 	reads() int
 	signIns() int
+	roundTrip() time.Duration
+	Reset()
+
+	// serve starts the program, which knows nothing yet, and forgets the calls.
+	serve(t testing.TB, path string) *program.Process
+	// mount is what the driver asks for the pod.
+	mount(p pod, objects string) *pb.MountRequest
 }
 
-func (f *figures) round(cloud tally, took time.Duration) {
+// pod is one volume of one pod.
+type pod struct{ serviceAccount, name string }
+
+// deployment is pods of one service account that mount the same objects.
+func deployment(far distant, serviceAccount string, pods int, objects string) []*pb.MountRequest {
+	var reqs []*pb.MountRequest
+	for i := range pods {
+		reqs = append(reqs, far.mount(pod{serviceAccount, fmt.Sprintf("%s-%d", serviceAccount, i)}, objects))
+	}
+	return reqs
+}
+
+// cold measures mounts, all at once, of a program that has just started. took
+// says which of the times counts.
+func cold(b *testing.B, far distant, path string, reqs []*pb.MountRequest, took func(each []time.Duration, total time.Duration) time.Duration) {
+	var got figures
+	for b.Loop() {
+		b.StopTimer()
+		p := far.serve(b, path)
+		b.StartTimer()
+		each, total := all(b, p, len(reqs), reqs)
+		b.StopTimer()
+		got.round(far, took(each, total))
+		got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+		p.Stop()
+		b.StartTimer()
+	}
+	got.report(b, far.roundTrip())
+}
+
+// together is how long all took, each how long the one in the middle.
+func together(_ []time.Duration, total time.Duration) time.Duration { return total }
+func eachOf(each []time.Duration, _ time.Duration) time.Duration    { return median(each) }
+
+// warm measures mounts, one after the other, of a program that has served the
+// first pod.
+func warm(b *testing.B, far distant, p *program.Process, objects string, first pod, next func(i int) pod) {
+	all(b, p, 1, []*pb.MountRequest{far.mount(first, objects)})
+	var got figures
+	for i := 0; b.Loop(); i++ {
+		req := far.mount(next(i), objects)
+		far.Reset()
+		_, took := all(b, p, 1, []*pb.MountRequest{req})
+		got.round(far, took)
+	}
+	got.mib = append(got.mib, p.Memory(b, "VmHWM"))
+	got.report(b, far.roundTrip())
+}
+
+func (f *figures) round(cloud distant, took time.Duration) {
 	f.took = append(f.took, took)
 	f.reads = append(f.reads, float64(cloud.reads()))
 	f.signIns = append(f.signIns, float64(cloud.signIns()))
 }
 
-func (f *figures) report(b *testing.B) {
+func (f *figures) report(b *testing.B, roundTrip time.Duration) {
 	slices.Sort(f.took)
 	slices.Sort(f.reads)
 	slices.Sort(f.signIns)

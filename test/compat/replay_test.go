@@ -259,10 +259,12 @@ type mistakes struct {
 	gate     *traffic.Gate
 	audience string
 	class    map[string]string
+	address  string // of the cloud, $ADDRESS in the file; "" where it has its real one
 }
 
 var (
 	requestIDs = regexp.MustCompile(`request [0-9a-f-]{36}`)
+	instants   = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 	notInNames = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 )
 
@@ -278,11 +280,21 @@ func (m mistakes) refuse(t *testing.T, file string) {
 				defer m.gate.AddFault(*r.Fault)()
 			}
 			_, err := mount(t, m.client, m.request(t, r))
-			if got := requestIDs.ReplaceAllString(status.Convert(err).Message(), "request ID"); got != r.Want {
+			if got := m.said(err); got != r.Want {
 				t.Errorf("\n got %s\nwant %s", got, r.Want)
 			}
 		})
 	}
+}
+
+// said is an error's line without what differs from one run to the next.
+func (m mistakes) said(err error) string {
+	line := requestIDs.ReplaceAllString(status.Convert(err).Message(), "request ID")
+	line = instants.ReplaceAllString(line, "INSTANT")
+	if m.address != "" {
+		line = strings.ReplaceAll(line, m.address, "$ADDRESS")
+	}
+	return line
 }
 
 func (m mistakes) request(t *testing.T, r refusal) *pb.MountRequest {
@@ -292,6 +304,9 @@ func (m mistakes) request(t *testing.T, r refusal) *pb.MountRequest {
 	p := node.Pod{ServiceAccount: r.ServiceAccount, Name: "pod-" + notInNames.ReplaceAllString(r.Name, "-")}
 	v := p.Volume(maps.Clone(m.class))
 	maps.Copy(v.Parameters, r.Parameters)
+	for name, text := range v.Parameters {
+		v.Parameters[name] = strings.ReplaceAll(text, "$ADDRESS", m.address)
+	}
 	v.Parameters["forceRefresh"] = r.Name // nothing is answered from what was read before
 
 	whose := tokenOf{Namespace: v.Identity.Namespace, ServiceAccount: v.Identity.ServiceAccount, Audience: r.Audience}

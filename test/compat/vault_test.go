@@ -19,6 +19,7 @@ import (
 	"github.com/coffre-csi/coffre/test/fakes/fixture"
 	"github.com/coffre-csi/coffre/test/node"
 	"github.com/coffre-csi/coffre/test/program"
+	"github.com/coffre-csi/coffre/test/vaultcore"
 )
 
 func TestVaultClasses(t *testing.T) {
@@ -157,4 +158,58 @@ func (w *vaultWorld) volume() request.Volume {
 	forLong := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 	v.Identity.Tokens = auth.Tokens{w.dialect: auth.NewToken("for-"+w.dialect, forLong), "custom": auth.NewToken("for-custom", forLong)}
 	return v
+}
+
+// Every mistake is one line that says what Vault said, whose it is and what to
+// do. Vault is its real core, 1.14.0, behind a gate.
+func TestEveryMistakeIsOneLineInTheDialectOfTheVaultProvider(t *testing.T) {
+	m := strictVault(t, "vault", "dialects: {vault: {address: $ADDRESS, allowedAddresses: ['https://*.example.com:8200']}}")
+	m.class = map[string]string{
+		"roleName": "shop", "vaultAuthMountPath": "jwt",
+		"objects": "[{objectName: password, secretPath: secret/data/prod/mysql, secretKey: password}]",
+	}
+	m.refuse(t, "vault-refusals.json")
+}
+
+func TestEveryMistakeWithVaultIsOneLineInCoffresOwnSchema(t *testing.T) {
+	m := strictVault(t, "coffre", `stores:
+  vault: {kind: vault, namespaces: [shop], address: $ADDRESS, auth: jwt, role: shop}
+  unknown: {kind: vault, namespaces: [shop], address: $ADDRESS, auth: jwt, role: nobody}
+  others: {kind: vault, namespaces: [billing], address: $ADDRESS, auth: jwt, role: billing}
+  bao: {kind: openbao, namespaces: [shop], address: $ADDRESS, auth: jwt, role: shop}
+  approle: {kind: vault, namespaces: [shop], address: $ADDRESS, auth: approle}
+  v1: {kind: vault, namespaces: [shop], address: $ADDRESS, auth: jwt, role: shop, kvVersion: 1}
+`)
+	m.class = map[string]string{"store": "vault", "objects": "[{name: prod/mysql, key: password, file: password}]"}
+	m.refuse(t, "coffre-vault-refusals.json")
+}
+
+const shopPolicy = `
+path "secret/data/prod/*"     { capabilities = ["read"] }
+path "secret/metadata/prod/*" { capabilities = ["read", "list"] }
+path "lender/creds/*"         { capabilities = ["read"] }
+path "kv/*"                   { capabilities = ["read"] }
+`
+
+// strictVault holds a secret, one that was deleted and one of others.
+func strictVault(t *testing.T, dialect, stores string) mistakes {
+	core, n := vaultcore.Start(t), node.New(t)
+	core.Engines(t)
+	core.Trust(t, n.Issuer)
+	core.Policy(t, "shop", shopPolicy)
+	for _, namespace := range []string{"shop", "billing"} {
+		core.Role(t, vaultcore.Role{Name: namespace, Subjects: "system:serviceaccount:" + namespace + ":*", Policy: "shop"})
+	}
+	core.Put(t, "prod/mysql", map[string]string{"password": "s3cret"})
+	core.Put(t, "prod/gone", map[string]string{"password": "s3cret"})
+	core.Do(t, "DELETE", "secret/data/prod/gone", "")
+	core.Put(t, "hr/salaries", map[string]string{"of": "others"})
+	gate, address := core.Behind(t, n.CA)
+
+	file := filepath.Join(t.TempDir(), "stores.yaml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(stores, "$ADDRESS", address)), 0o600); err != nil {
+		t.Fatalf("the stores: %v", err)
+	}
+	p := n.Serve(t, program.Build(t), dialect, nil, "--stores", file)
+	return mistakes{node: n, client: p, gate: gate.Gate, audience: "vault", address: address}
 }

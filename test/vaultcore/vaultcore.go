@@ -5,14 +5,21 @@ package vaultcore
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/coffre-csi/coffre/test/fakes/fixture"
+	"github.com/coffre-csi/coffre/test/fakes/serve"
 )
 
 // Core is a running Vault, unsealed.
@@ -20,10 +27,12 @@ type Core struct {
 	Address   string `json:"address"`
 	Token     string `json:"token"` // root's
 	UnsealKey string `json:"unsealKey"`
+
+	client *http.Client
 }
 
-// Start runs a core until the test ends.
-func Start(t testing.TB) *Core {
+// Start runs a core until the test ends; the arguments are the program's own.
+func Start(t testing.TB, args ...string) *Core {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	build := exec.Command(filepath.Join(filepath.Dir(here), "..", "tools", "vault", "build.sh"))
@@ -34,7 +43,7 @@ func Start(t testing.TB) *Core {
 		t.Fatalf("Vault's core is not built: %v\n%s", err, said.String())
 	}
 
-	c := exec.Command(filepath.Join(strings.TrimSpace(string(dir)), "vaultcore"))
+	c := exec.Command(filepath.Join(strings.TrimSpace(string(dir)), "vaultcore"), args...)
 	stdin, err := c.StdinPipe()
 	if err != nil {
 		t.Fatalf("the core's input: %v", err)
@@ -52,11 +61,36 @@ func Start(t testing.TB) *Core {
 		_ = c.Wait()
 	})
 
-	core := &Core{}
+	core := &Core{client: http.DefaultClient}
 	if err := json.NewDecoder(stdout).Decode(core); err != nil {
 		t.Fatalf("the core says nothing of itself: %v", err)
 	}
 	return core
+}
+
+// StartTLS is Start with a certificate of an authority: the core asks for the
+// client's, too.
+func StartTLS(t testing.TB, ca *serve.Authority) *Core {
+	t.Helper()
+	pair := fixture.OK[*tls.Certificate](t)(ca.Certificate("127.0.0.1"))
+	cert, key := WritePair(t, pair)
+	core := Start(t, "-cert", cert, "-key", key)
+	core.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}}
+	return core
+}
+
+// WritePair writes a certificate and its key as PEM and returns the files.
+func WritePair(t testing.TB, pair *tls.Certificate) (cert, key string) {
+	t.Helper()
+	dir := t.TempDir()
+	private := fixture.OK[[]byte](t)(x509.MarshalPKCS8PrivateKey(pair.PrivateKey))
+	files := map[string]*pem.Block{"crt": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, "key": {Type: "PRIVATE KEY", Bytes: private}}
+	for name, block := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatalf("the %s: %v", name, err)
+		}
+	}
+	return filepath.Join(dir, "crt"), filepath.Join(dir, "key")
 }
 
 // Do asks as root: a body of JSON for a write, "" for none. The answer is its
@@ -78,7 +112,7 @@ func (c *Core) Try(t testing.TB, method, path, body string) (status int, data ma
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	req.Header.Set("X-Vault-Token", c.Token)
-	res, err := http.DefaultClient.Do(req)
+	res, err := c.client.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -90,22 +90,25 @@ func (d Dialect) Plan(b *budget.Budget, req request.Request) (plan.Plan, error) 
 
 // object is one entry of objects as it is written.
 type object struct {
-	Name     string            `yaml:"name"`
-	Find     *find             `yaml:"find"`
-	Store    string            `yaml:"store"`
-	Version  string            `yaml:"version"`
-	Type     string            `yaml:"type"`
-	File     string            `yaml:"file"`
-	Mode     *mode             `yaml:"mode"`
-	Key      string            `yaml:"key"`
-	Keys     *keys             `yaml:"keys"`
-	Decode   string            `yaml:"decode"`
-	Format   string            `yaml:"format"`
-	Template string            `yaml:"template"`
-	Secrets  map[string]secret `yaml:"secrets"`
-	Rewrite  *rewrite          `yaml:"rewrite"`
-	Optional bool              `yaml:"optional"`
-	Refresh  store.Refresh     `yaml:"refresh"`
+	Name           string            `yaml:"name"`
+	Find           *find             `yaml:"find"`
+	Store          string            `yaml:"store"`
+	Version        string            `yaml:"version"`
+	Type           string            `yaml:"type"`
+	File           string            `yaml:"file"`
+	Mode           *mode             `yaml:"mode"`
+	Key            string            `yaml:"key"`
+	Keys           *keys             `yaml:"keys"`
+	Decode         string            `yaml:"decode"`
+	Format         string            `yaml:"format"`
+	Encryption     string            `yaml:"encryption"`
+	Password       *password         `yaml:"password"`
+	SourcePassword *password         `yaml:"sourcePassword"`
+	Template       string            `yaml:"template"`
+	Secrets        map[string]secret `yaml:"secrets"`
+	Rewrite        *rewrite          `yaml:"rewrite"`
+	Optional       bool              `yaml:"optional"`
+	Refresh        store.Refresh     `yaml:"refresh"`
 }
 
 type find struct {
@@ -187,7 +190,7 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 	bad := func(name, format string, args ...any) { r.Add(n, strict.Join(field, name), format, args...) }
 
 	out := plan.Object{Field: field, Output: plan.Output{Mode: r.req.Mode, Key: o.Key}}
-	out.Sources = r.sources(o, field, bad)
+	out.Sources = append(r.sources(o, field, bad), r.passwords(o, field, bad)...)
 	if o.Mode != nil {
 		out.Output.Mode = int32(*o.Mode)
 	}
@@ -204,13 +207,12 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 		bad("decode", "%.40q is not base64, base64url, hex or auto", o.Decode)
 	}
 	switch f := plan.Format(o.Format); f {
-	case "", plan.JSON, plan.YAML, plan.Dotenv, plan.Properties:
-		out.Output.Format = f
-	case "pem", "pfx", "jks":
-		bad("format", "%s is for certificates, and no kind of store here holds them", o.Format)
+	case "", plan.JSON, plan.YAML, plan.Dotenv, plan.Properties, plan.PEM, plan.PFX, plan.JKS:
+		out.Output.Format, out.Output.Encryption = f, o.Encryption
 	default:
-		bad("format", "%.40q is not json, yaml, dotenv or properties", o.Format)
+		bad("format", "%.40q is not json, yaml, dotenv or properties, nor pem, pfx or jks for a certificate", o.Format)
 	}
+	o.checkCertificate(bad)
 	if o.Template != "" {
 		t, err := template.Parse(r.Budget, o.Template)
 		if err != nil {
@@ -241,26 +243,7 @@ func (r *reader) object(n *yaml.Node, field string, o object) plan.Object {
 // sources are the object's own secret, or search, and those that its template
 // draws on.
 func (r *reader) sources(o object, field string, bad func(string, string, ...any)) []plan.Source {
-	query := func(at string, s secret) plan.Query {
-		for name, text := range map[string]string{"version": s.Version, "type": s.Type} {
-			if len(text) > maxLabel {
-				bad(name, "has %d bytes; no store has one over %d", len(text), maxLabel)
-			}
-		}
-
-		q := plan.Query{Field: at, Store: r.store, Ref: store.Ref{Name: s.Name, Version: s.Version, Type: s.Type}, Optional: o.Optional, Force: r.force}
-		if name := cmp.Or(s.Store, o.Store); name != "" {
-			q.Store = store.Selector{Name: name}
-		}
-		if q.Store == (store.Selector{}) && r.req.Parameters[paramInline] == "" {
-			bad("store", "is missing, and the SecretProviderClass names no store and no inlineStore")
-		}
-		if q.Refresh = r.refresh.Duration(); o.Refresh != 0 {
-			q.Refresh = o.Refresh.Duration()
-		}
-		return q
-	}
-
+	query := func(at string, s secret) plan.Query { return r.query(o, at, s, bad) }
 	var sources []plan.Source
 	switch {
 	case o.Name != "" && o.Find != nil:
@@ -288,6 +271,29 @@ func (r *reader) sources(o object, field string, bad func(string, string, ...any
 	}
 
 	return sources
+}
+
+// query asks for one secret of an object.
+func (r *reader) query(o object, at string, s secret, bad func(string, string, ...any)) plan.Query {
+	for name, text := range map[string]string{"version": s.Version, "type": s.Type} {
+		if len(text) > maxLabel {
+			bad(name, "has %d bytes; no store has one over %d", len(text), maxLabel)
+		}
+	}
+
+	ref := store.Ref{Name: s.Name, Version: s.Version, Type: s.Type}
+	q := plan.Query{Field: at, Store: r.store, Ref: ref, Optional: o.Optional, Force: r.force}
+	if name := cmp.Or(s.Store, o.Store); name != "" {
+		q.Store = store.Selector{Name: name}
+	}
+	if q.Store == (store.Selector{}) && r.req.Parameters[paramInline] == "" {
+		bad("store", "is missing, and the SecretProviderClass names no store and no inlineStore")
+	}
+	if q.Refresh = r.refresh.Duration(); o.Refresh != 0 {
+		q.Refresh = o.Refresh.Duration()
+	}
+
+	return q
 }
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -378,7 +384,7 @@ func (o object) shapes() []string {
 		}
 	}
 
-	add(o.Key != "", "key")
+	add(o.Key != "" && !plan.Format(o.Format).Certificate(), "key") // a certificate may be the value of a key
 	add(o.Keys != nil, "keys")
 	add(o.Format != "", "format")
 	add(o.Template != "", "template")

@@ -96,10 +96,29 @@ func TestInlineStoreIsReadOnceForAllObjects(t *testing.T) {
 	}
 }
 
+func TestACertificatesPasswordsAreSourcesOfTheirOwn(t *testing.T) {
+	p, err := read(objects(`[{name: a, key: pfx, format: pfx, encryption: legacy, file: f, sourcePassword: b, password: {name: c, store: other, version: 2, key: d}}]`))
+	if err != nil {
+		t.Fatalf("got the error %v, want a plan", err)
+	}
+	o := p.Objects[0]
+	if out := o.Output; out.Key != "pfx" || out.Format != plan.PFX || out.Encryption != "legacy" || len(o.Sources) != 3 {
+		t.Fatalf("got %+v with %d sources, want the fields and three sources", o.Output, len(o.Sources))
+	}
+	opens, locks := o.Sources[1], o.Sources[2]
+	if opens.Password != plan.OpensSource || opens.Query.Ref.Name != "b" || opens.Query.Field != "objects[0].sourcePassword" {
+		t.Errorf("got %+v, want the password of the source", opens)
+	}
+	want := store.Ref{Name: "c", Version: "2"}
+	if locks.Password != plan.LocksFile || locks.Query.Ref != want || locks.Query.Store.Name != "other" || locks.Key != "d" {
+		t.Errorf("got %+v, want the password of the file", locks)
+	}
+}
+
 func TestMistakesNameTheFieldAndTheRemedy(t *testing.T) {
 	for _, c := range []struct{ objects, want string }{
 		{`- {nmae: a, name: a}`, `objects[0].nmae: unknown field; did you mean "name"?`},
-		{`- {objectName: a, name: b}`, `objects[0].objectName: unknown field; known fields: decode, file,`},
+		{`- {objectName: a, name: b}`, `objects[0].objectName: unknown field; known fields: decode, encryption,`},
 		{`- {name: a}` + "\n" + `- {name: b, mode: rw}`, `objects[1].mode: "rw" is no file mode; write it in octal, as "0440"`},
 		{`- {name: a, mode: "1777"}`, `objects[0].mode: "1777" is outside 0000 to 0777`},
 		{`- {name: a, mode: "0o99"}`, `objects[0].mode: "0o99" is no file mode`},
@@ -121,7 +140,15 @@ func TestMistakesNameTheFieldAndTheRemedy(t *testing.T) {
 		{`- {name: a, key: x, format: json}`, `objects[0].format: cannot stand beside key`},
 		{`- {name: a, decode: rot13}`, `objects[0].decode: "rot13" is not base64, base64url, hex or auto`},
 		{`- {name: a, format: xml}`, `objects[0].format: "xml" is not json, yaml, dotenv or properties`},
-		{`- {name: a, format: pfx}`, `objects[0].format: pfx is for certificates`},
+		{`- {name: a, format: jks}`, `objects[0].password: is missing: a Java keystore has one`},
+		{`- {name: a, format: pem, password: b}`, `objects[0].password: locks the file of the formats pfx and jks`},
+		{`- {name: a, sourcePassword: b}`, `objects[0].sourcePassword: opens a certificate whose keys or format are asked for`},
+		{`- {name: a, format: jks, password: b, encryption: legacy}`, `objects[0].encryption: is that of the format pfx`},
+		{`- {name: a, format: pfx, encryption: rc4}`, `objects[0].encryption: "rc4" is neither modern nor legacy`},
+		{`- {name: a, format: pfx, decode: base64}`, `objects[0].decode: cannot stand beside format pfx`},
+		{`- {name: a, format: pfx, password: {key: x}}`, `objects[0].password: is empty`},
+		{`- {name: a, format: pfx, password: {name: x, kye: x}}`, `objects[0].password.kye: unknown field; did you mean "key"?`},
+		{`- {name: a, keys: "*", format: pem}`, `objects[0].format: cannot stand beside keys`},
 		{`- {name: a, template: "{{ .x "}`, `objects[0].template: line 1: unclosed action`},
 		{`- {name: a, template: "{{ env \"HOME\" }}"}`, `objects[0].template: line 1: function "env" not defined`},
 		{`- {name: a, secrets: {b: c}}`, `objects[0].secrets: are for a template to draw on`},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/coffre-csi/coffre/provider/budget"
 	"github.com/coffre-csi/coffre/provider/jsontext"
+	"github.com/coffre-csi/coffre/provider/store"
 )
 
 // selected takes from a reply of Vault's: its data, or one key of it. It is a
@@ -19,8 +20,8 @@ type selected struct{ path, key, encoding string }
 func (s selected) String() string { return s.key + " " + s.encoding }
 
 // Select implements plan.Selector.
-func (s selected) Select(b *budget.Budget, reply []byte) ([]byte, error) {
-	parsed, err := jsontext.Parse(b, reply)
+func (s selected) Select(b *budget.Budget, reply store.Secret) ([]byte, error) {
+	parsed, err := jsontext.Parse(b, reply.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,9 @@ func missing(r *vault.Refused, rd read) string {
 			return fmt.Sprintf("version %s at %q was deleted at %s", version, rd.call.Path, at)
 		}
 	}
+	if version := rd.call.Query.Get("version"); version != "" {
+		return fmt.Sprintf("there is no version %s at %q, or no such secret", version, rd.call.Path)
+	}
 	hint := ""
 	if rd.reply && !strings.Contains(rd.call.Path, "/data/") {
 		hint = "; a secret of KV v2 stands at MOUNT/data/NAME"

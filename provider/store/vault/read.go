@@ -165,10 +165,16 @@ func (a *asking) read(ctx context.Context, rd read) (store.Secret, *store.Error)
 	if err != nil {
 		return store.Secret{}, a.refused(err, rd)
 	}
+	if secret != nil && secret.WrapInfo != nil && secret.Data == nil {
+		if secret, err = a.unwrap(ctx, secret.WrapInfo.Token); err != nil {
+			return store.Secret{}, a.refused(err, rd)
+		}
+	}
+
 	if secret == nil {
 		return store.Secret{}, store.RefErrorf(store.Invalid, rd.ref, `received empty response from "/v1/%s"`, rd.call.Path)
 	}
-	if secret.Data == nil && secret.Auth == nil && secret.WrapInfo == nil {
+	if secret.Data == nil && secret.Auth == nil {
 		reason := store.Unavailable
 		if rd.call.Method != http.MethodGet {
 			reason = store.Invalid
@@ -176,6 +182,16 @@ func (a *asking) read(ctx context.Context, rd read) (store.Secret, *store.Error)
 		return store.Secret{}, store.RefErrorf(reason, rd.ref, "empty response from %q, warnings: %q", rd.call.Path, secret.Warnings)
 	}
 	return a.made(secret, by, rd, asked)
+}
+
+// unwrap takes an answer out of its wrapping, as a proxy or a policy may have
+// put it: the wrapping token is good for one use.
+func (a *asking) unwrap(ctx context.Context, token string) (secret *api.Secret, err error) {
+	_, err = a.Do(ctx, "unwrap", func(ctx context.Context) (err error) {
+		secret, err = a.login.Do(ctx, vault.Call{Method: http.MethodPost, Path: "sys/wrapping/unwrap", Token: token})
+		return err
+	})
+	return secret, err
 }
 
 // made is the secret of an answer.

@@ -83,7 +83,7 @@ func (p *Policy) Check(bool) []store.Mistake {
 	var found store.Mistakes
 	if p.Address != "" {
 		if reason := addressFault(p.Address, true); reason != "" {
-			found.Add("address", "%.120q %s", p.Address, reason)
+			found.Add("address", "%.120q %s", shown(p.Address), reason)
 		}
 	}
 	pair(found.Add, p.ClientCertFile, p.ClientKeyFile)
@@ -126,6 +126,14 @@ func addressFault(text string, sockets bool) string {
 	return ""
 }
 
+// shown is an address without who signs in to it: that may be a password.
+func shown(address string) string {
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return "…" + address[i:]
+	}
+	return address
+}
+
 // mountFault says why a text is no path of a mount.
 func mountFault(text string) string {
 	if !mountPath.MatchString(text) || pathFault(strings.TrimSuffix(text, "/")) != "" {
@@ -149,7 +157,7 @@ func (s *Settings) Check(inline bool) []store.Mistake {
 	}
 	if s.Address != "" {
 		if reason := addressFault(s.Address, !inline); reason != "" {
-			bad("address", "%.120q %s", s.Address, reason)
+			bad("address", "%.120q %s", shown(s.Address), reason)
 		}
 	}
 	for field, text := range map[string]string{"mount": s.Mount, "authMount": s.AuthMount, "vaultNamespace": s.VaultNamespace} {

@@ -2,7 +2,7 @@
 // one under MPL-2.0, with its storage in memory. What it is not is the vault
 // command: that does not build from the module proxy.
 //
-//	vaultcore [-listen 127.0.0.1:0]
+//	vaultcore [-listen 127.0.0.1:0] [-cert FILE -key FILE]
 //
 // It prints one line of JSON, {"address", "token", "unsealKey"}, and serves
 // until its standard input ends. The secrets engine "lender" is our own: it
@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -39,15 +40,17 @@ import (
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:0", "where to serve, without TLS")
+	listen := flag.String("listen", "127.0.0.1:0", "where to serve")
+	certFile := flag.String("cert", "", "of the server, PEM; none is without TLS")
+	keyFile := flag.String("key", "", "of the certificate, PEM")
 	flag.Parse()
-	if err := run(*listen); err != nil {
+	if err := run(*listen, *certFile, *keyFile); err != nil {
 		fmt.Fprintln(os.Stderr, "vaultcore:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen string) error {
+func run(listen, certFile, keyFile string) error {
 	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr})
 	storage, err := inmem.NewInmem(nil, logger)
 	if err != nil {
@@ -82,9 +85,16 @@ func run(listen string) error {
 	}
 	handler := vaulthttp.Handler.Handler(&vault.HandlerProperties{Core: core, ListenerConfig: &configutil.Listener{}})
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(l) }()
+	scheme := "http://"
+	if certFile == "" {
+		go func() { _ = server.Serve(l) }()
+	} else {
+		scheme = "https://"
+		server.TLSConfig = &tls.Config{ClientAuth: tls.RequestClientCert} // as Vault asks for it
+		go func() { _ = server.ServeTLS(l, certFile, keyFile) }()
+	}
 	err = json.NewEncoder(os.Stdout).Encode(map[string]string{
-		"address": "http://" + l.Addr().String(), "token": made.RootToken, "unsealKey": hex.EncodeToString(made.SecretShares[0]),
+		"address": scheme + l.Addr().String(), "token": made.RootToken, "unsealKey": hex.EncodeToString(made.SecretShares[0]),
 	})
 	if err != nil {
 		return err

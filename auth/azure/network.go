@@ -1,0 +1,90 @@
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/coffre-csi/coffre/auth/peer"
+)
+
+// NetworkOptions say how Azure is reached. The zero options are the network,
+// with the proxies of the environment and the system's roots.
+type NetworkOptions struct {
+	UserAgent string
+	// Dial and TLS stand in for the network, where Dial is not nil.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS  *tls.Config
+}
+
+// Network is the connections to authorities and vaults, shared by all that asks.
+type Network struct {
+	userAgent     string
+	entra, vaults *http.Client
+	ahead         map[*http.Client]*peer.Warmer
+}
+
+// Connections to one host. A vault answers 50 secrets in one wave of requests;
+// sign-ins at once are far fewer.
+const (
+	entraConnections = 8
+	vaultConnections = 48
+	maxIdle          = 128
+	buffer           = 4 << 10
+)
+
+// NewNetwork makes a Network; it opens nothing.
+func NewNetwork(o NetworkOptions) *Network {
+	n := &Network{userAgent: o.UserAgent, ahead: map[*http.Client]*peer.Warmer{}}
+	n.entra, n.vaults = n.client(o, entraConnections), n.client(o, vaultConnections)
+	return n
+}
+
+func (n *Network) client(o NetworkOptions, connections int) *http.Client {
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone(), ForceAttemptHTTP2: true,
+		MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections, MaxIdleConns: maxIdle, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: 5 * time.Second, ReadBufferSize: buffer, WriteBufferSize: buffer,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if o.Dial == nil {
+		transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	} else {
+		transport.Proxy = nil
+	}
+
+	w := peer.Warm(transport)
+	c := &http.Client{Transport: w.Transport(), CheckRedirect: peer.NoRedirect}
+	n.ahead[c] = w
+	return c
+}
+
+// Vault makes a request of a vault.
+func (n *Network) Vault(req *http.Request) (*http.Response, error) { return n.do(n.vaults, req) }
+
+func (n *Network) do(c *http.Client, req *http.Request) (*http.Response, error) {
+	if n.userAgent != "" {
+		req.Header.Set("User-Agent", n.userAgent)
+	}
+	return c.Do(req)
+}
+
+// Ahead opens the connection to an authority, which will be needed soon.
+func (n *Network) Ahead(authority string) {
+	if u, err := url.Parse(authority); err == nil {
+		n.ahead[n.entra].Open(u)
+	}
+}
+
+// Close closes the connections that are idle.
+func (n *Network) Close() {
+	n.entra.CloseIdleConnections()
+	n.vaults.CloseIdleConnections()
+}
+
+// local is how metadata servers of the node are reached. An address that does
+// not exist on a node answers nothing at all.
+func local() *http.Client { return peer.Local(5*time.Second, time.Second) }
