@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
@@ -56,7 +57,13 @@ const (
 	// host that went away is waited for until the kernel gives up.
 	ping, pong = time.Minute, 10 * time.Second
 	idle       = 5 * time.Minute
+	dialing    = 5 * time.Second
 )
+
+// reconnect is when a connection that broke is opened again. Who must not be
+// asked is the breaker's to say: gRPC's own two minutes would keep a service
+// that is back from everybody.
+var reconnect = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
 
 // Connect makes a connection to a host of Google's, over which every call
 // brings the credential of its own identity. It is opened by the first call, or
@@ -70,6 +77,7 @@ func (n *Network) Connect(host string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithUserAgent(n.opts.UserAgent),
 		grpc.WithReadBufferSize(buffer), grpc.WithWriteBufferSize(buffer), grpc.WithSharedWriteBuffer(true),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: ping, Timeout: pong}), grpc.WithIdleTimeout(idle),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: dialing}),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(),
 	}
 	target := "dns:///" + host + ":443"
