@@ -57,12 +57,14 @@ func read(text string) (secret string, n int, ok bool) {
 type Answer struct {
 	Identity, Volume string
 	Began, Ended     time.Time
-	Refresh          time.Duration // zero: the store is asked at every republish
-	MaxStale         time.Duration
-	Code             string            // gRPC's
-	Asked            []string          // secrets, each a file of its name
-	Files            map[string]string // by secret
-	Versions         map[string]string
+	Refresh          time.Duration // what a republish that asks the store comes to: since the one before
+	// Full is the refresh time, to which MaxStale is added while the store is out
+	// of reach; Refresh where it is zero.
+	Full, MaxStale time.Duration
+	Code           string            // gRPC's
+	Asked          []string          // secrets, each a file of its name
+	Files          map[string]string // by secret
+	Versions       map[string]string
 }
 
 // Oracle judges answers. It is not safe for concurrent use.
@@ -104,7 +106,7 @@ func (o *Oracle) Judge(a Answer) (broken []string) {
 func (o *Oracle) judge(a Answer, secret string, n int, say func(promise, format string, args ...any)) {
 	oldest := a.Began.Add(-a.Refresh - o.Slack)
 	if during(o.Cloud.Trouble, true, oldest, a.Ended) {
-		oldest = oldest.Add(-a.MaxStale)
+		oldest = a.Began.Add(-max(a.Refresh, a.Full) - a.MaxStale - o.Slack)
 	}
 	if !during(o.Cloud.Values[secret], n, oldest, a.Ended) {
 		say(Age, "%s is value %d; since %s the store had %s", secret, n, oldest.Format("05.000"), show(o.Cloud.Values[secret], oldest))

@@ -51,6 +51,20 @@ func TestTheOracleFailsEachPromise(t *testing.T) {
 	}
 }
 
+func TestARepublishThatAsksTheStoreMayHaveWhatItsRefreshTimeAllowsWhileThatIsOut(t *testing.T) {
+	o, a := good()
+	a.Refresh, a.MaxStale, a.Files["db"] = time.Second, time.Second, Text("db", 1) // replaced 50 s ago
+	a.Full = time.Minute
+	if broken := o.Judge(a); len(broken) != 1 || !strings.HasPrefix(broken[0], Age) {
+		t.Errorf("without an outage the oracle says %q, want %q", broken, Age)
+	}
+
+	o.has, o.Cloud.Trouble = nil, append(o.Cloud.Trouble, Fact[bool]{at(150), true})
+	if broken := o.Judge(a); broken != nil {
+		t.Errorf("in an outage it breaks %q", broken)
+	}
+}
+
 func TestAnOutageAllowsMaxStaleAndNoMore(t *testing.T) {
 	o, a := good()
 	o.Cloud.Trouble = append(o.Cloud.Trouble, Fact[bool]{at(140), true})

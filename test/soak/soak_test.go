@@ -266,7 +266,7 @@ func (w *world) mount(at shop, v request.Volume, asked []string, last *time.Time
 		a.Files[f.Path] = string(f.Contents)
 	}
 	if at.name == "" {
-		if a.Refresh = dialectAge; !last.IsZero() {
+		if a.Refresh, a.Full = dialectAge, dialectAge; !last.IsZero() {
 			a.Refresh = a.Began.Sub(*last)
 		}
 	}
