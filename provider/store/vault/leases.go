@@ -111,8 +111,12 @@ func (o *opened) Revoke(ctx context.Context, texts []string) error {
 }
 
 func (o *opened) revokeFailed(err error) error {
-	if refused := new(vault.Refused); errors.As(err, &refused) {
-		return store.Errorf(refused.Reason(), "Vault answers %s: its policy must allow update on sys/leases/revoke", refused)
+	refused := new(vault.Refused)
+	switch {
+	case errors.As(err, &refused) && refused.Reason() == store.Denied:
+		return store.Errorf(store.Denied, "Vault answers %s: its policy must allow update on sys/leases/revoke", refused)
+	case errors.As(err, &refused):
+		return store.Errorf(refused.Reason(), "Vault at %s answers %s", o.address, refused)
 	}
 	return store.Errorf(store.Unavailable, "Vault at %s cannot be reached", o.address)
 }
