@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/klog/v2"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
@@ -236,6 +237,18 @@ func NewServer(s *Service) *grpc.Server {
 		grpc.MaxConcurrentStreams(512),
 	)
 	g.RegisterService(s.description(), s)
+	healthpb.RegisterHealthServer(g, serving{})
 
 	return g
+}
+
+// serving answers gRPC health checks, which the Azure provider has on its socket
+// and probes may ask for: a socket that answers is served. Lists and watches it
+// has not.
+type serving struct {
+	healthpb.UnimplementedHealthServer
+}
+
+func (serving) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }

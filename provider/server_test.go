@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
@@ -133,6 +134,30 @@ func TestVersionAnswersAsTheDriverExpects(t *testing.T) {
 	v, err := client.Version(t.Context(), &pb.VersionRequest{Version: "v1alpha1"})
 	if err != nil || v.GetVersion() != "v1alpha1" || v.GetRuntimeName() != "coffre" || v.GetRuntimeVersion() != "test" {
 		t.Errorf("got %v %v, which is not what this test promises", v, err)
+	}
+}
+
+func TestASocketAnswersHealthChecksAndNoWatch(t *testing.T) {
+	g := NewServer(NewService(&Provider{Name: "azure"}, "test", time.Second, &counts{}))
+	socket, err := Listen(t.TempDir(), "azure")
+	if err != nil {
+		t.Fatalf("got the error %v, want none", err)
+	}
+	go g.Serve(socket)
+	t.Cleanup(g.Stop)
+	conn, err := grpc.NewClient("unix:"+socket.Path(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		t.Fatalf("got the error %v, want none", err)
+	}
+	t.Cleanup(func() { conn.Close() })
+
+	client := healthpb.NewHealthClient(conn)
+	got, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("got %v and the error %v, want SERVING", got, err)
+	}
+	if _, err := client.List(t.Context(), &healthpb.HealthListRequest{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("List: got %v, want Unimplemented", err)
 	}
 }
 

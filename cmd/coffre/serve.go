@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/auth/kubernetes"
 	"github.com/coffre-csi/coffre/cmd/coffre/internal/cloud"
 	"github.com/coffre-csi/coffre/provider"
@@ -140,10 +141,10 @@ func thisProcess() cloud.Process {
 	}
 }
 
-func (o serveOptions) wire(metrics *provider.Metrics) *cloud.Wiring {
+func (o serveOptions) wire(metrics *provider.Metrics, warn func(auth.Identity, string)) *cloud.Wiring {
 	p := thisProcess()
 	p.Kubernetes.Kubeconfig, p.Kubernetes.NodeName, p.Metrics = o.kubeconfig, o.nodeName, metrics
-	p.Unconfigured = o.stores == ""
+	p.Unconfigured, p.Warn = o.stores == "", warn
 	return cloud.New(p, o.clouds)
 }
 
@@ -158,7 +159,8 @@ func (o serveOptions) run(ctx context.Context) error {
 	go func() { _, _ = x509.SystemCertPool() }()
 
 	metrics := provider.NewMetrics(version)
-	wiring := o.wire(metrics)
+	var watch *failures.Watch // before the first mount
+	wiring := o.wire(metrics, func(id auth.Identity, message string) { watch.OutOfTime(id, message) })
 	defer wiring.Close()
 	stores := store.NewSet(wiring.Catalog)
 	followed := &configuration{path: o.stores, stores: stores, metrics: metrics}
@@ -168,7 +170,7 @@ func (o serveOptions) run(ctx context.Context) error {
 		}
 	}
 
-	watch := o.watch(ctx, wiring.Cluster, metrics)
+	watch = o.watch(ctx, wiring.Cluster, metrics)
 	secrets, err := o.cache(stores, metrics, watch)
 	if err != nil {
 		return err

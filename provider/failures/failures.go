@@ -44,6 +44,7 @@ const (
 	NotRefreshed = "SecretsNotRefreshed" // a republish failed
 	ServedStale  = "SecretsStale"        // last good values stand in for a store out of reach
 	LeaseLost    = "SecretLeaseLost"     // a credential ended, and nothing could be issued in its place
+	OutOfTime    = "SecretOutOfTime"     // delivered, though its store says that its time is over or yet to come
 )
 
 // Events tell the owner of a pod. Warn is called in the middle of a Mount: it
@@ -202,6 +203,15 @@ func (w *Watch) LeaseLost(id auth.Identity, store, secret string) {
 	}
 	message := "the lease of " + secret + " in the store " + store + " ended, and nothing could be issued in its place"
 	w.opts.Events.Warn(id.Namespace, id.Pod, LeaseLost, message)
+}
+
+// OutOfTime tells a pod of a secret that it got outside of the secret's time; the
+// store has logged it.
+func (w *Watch) OutOfTime(id auth.Identity, message string) {
+	if w == nil || w.opts.Events == nil || id.Pod.Name == "" {
+		return
+	}
+	w.opts.Events.Warn(id.Namespace, id.Pod, OutOfTime, message)
 }
 
 // Failing is how many volumes failed when they were last heard of, those aside

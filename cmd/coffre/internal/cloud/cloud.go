@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/auth/kubernetes"
 	"github.com/coffre-csi/coffre/provider"
 	"github.com/coffre-csi/coffre/provider/dialect/coffre"
@@ -32,6 +33,9 @@ type Process struct {
 	Getenv     func(string) string // nil for an empty environment
 	Kubernetes kubernetes.Options
 	Metrics    Metrics // nil for none
+	// Warn puts a warning on a pod: of what was delivered and is not as it should
+	// be. Nil for nobody.
+	Warn func(id auth.Identity, message string)
 	// Unconfigured says that the platform wrote no file of stores and dialects:
 	// what whoever started the process gave it is all there is to go by.
 	Unconfigured bool
@@ -65,7 +69,7 @@ type Parts struct {
 
 // All lists the clouds. A new one is a file beside this one, and a line here.
 func All() []Cloud {
-	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}, &vaultCloud{}}
+	return []Cloud{&sopsCloud{}, &awsCloud{}, &gcpCloud{}, &azureCloud{}, &vaultCloud{}}
 }
 
 // Wiring is what all clouds make together.
