@@ -140,13 +140,13 @@ func (h *hashicorp) judge(sa, user string) string {
 }
 
 // needless are leases that came while an older one of the same service account
-// had more than a third of its time left.
+// had more than half of its time left.
 func (h *hashicorp) needless() (found []string) {
 	before := map[string]vault.Lease{}
 	for _, l := range h.Leases() {
 		old, has := before[l.Subject]
 		before[l.Subject] = l
-		if !has || !old.EndsBy(l.Issued).After(l.Issued.Add(lentFor/3)) || h.excused(l.Subject, old.Issued, l.Issued) {
+		if !has || !old.EndsBy(l.Issued).After(l.Issued.Add(lentFor/2+time.Second)) || h.excused(l.Subject, old.Issued, l.Issued) {
 			continue
 		}
 		found = append(found, fmt.Sprintf("%s to %s at %s, %s before %s ends", l.Username, l.Subject, l.Issued.Format("15:04:05"), old.EndsBy(l.Issued).Sub(l.Issued), old.Username))

@@ -65,6 +65,12 @@ func (o *opened) Renew(ctx context.Context, text string) (time.Time, error) {
 	return time.Time{}, o.leaseFailed(err)
 }
 
+// Renewable implements store.Leaser.
+func (o *opened) Renewable(text string) bool {
+	l, ok := leaseOf(text)
+	return ok && l.Renewable
+}
+
 // leaseFailed says why a lease could not be renewed. Nil is one that cannot be
 // renewed further: it is not lost.
 func (o *opened) leaseFailed(err error) error {
