@@ -13,7 +13,7 @@ var layers = [][]string{
 	{"cmd/coffre"},
 	{"cmd/coffre/internal/lint", "cmd/coffre/internal/cloud"},
 	{"cmd/coffre/internal/manifest", "provider"},
-	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/dialect/gcp", "provider/dialect/vault", "provider/cache", "provider/render"},
+	{"provider/failures", "provider/dialect/coffre", "provider/dialect/aws", "provider/dialect/gcp", "provider/dialect/azure", "provider/dialect/vault", "provider/cache", "provider/render"},
 	{"provider/plan", "provider/request"},
 	{"provider/template", "provider/jmespath", "provider/certificate", "provider/store/sops", "provider/store/aws", "provider/store/gcp", "provider/store/vault", "provider/store/azure"},
 	{"provider/store/ask", "provider/store/storetest"},

@@ -45,7 +45,7 @@ func NewNetwork(o NetworkOptions) *Network {
 
 func (n *Network) client(o NetworkOptions, connections int) *http.Client {
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: o.Dial, TLSClientConfig: o.TLS, ForceAttemptHTTP2: true,
+		Proxy: http.ProxyFromEnvironment, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone(), ForceAttemptHTTP2: true,
 		MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections, MaxIdleConns: maxIdle, IdleConnTimeout: time.Minute,
 		TLSHandshakeTimeout: 5 * time.Second, ReadBufferSize: buffer, WriteBufferSize: buffer,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -191,6 +191,11 @@ func (b *batch) read() {
 			b.end(i, reading{found: found}, err)
 			continue
 		}
+		if k.history > 0 {
+			found, err := b.from.History(ctx, k.ref, k.history)
+			b.end(i, reading{found: found}, err)
+			continue
+		}
 
 		refs, of = append(refs, k.ref), append(of, i)
 	}
@@ -315,7 +320,7 @@ func (b *batch) failed(k key, err error) (record func() error) {
 
 // text names a key among the refused.
 func (k key) text() string {
-	return fmt.Sprintf("%q %q %q %q %v", k.store, k.identity, k.ref, k.find, k.isFind)
+	return fmt.Sprintf("%q %q %q %q %v %d", k.store, k.identity, k.ref, k.find, k.isFind, k.history)
 }
 
 // finish sees to it that nobody waits for ever, and tells the metrics.

@@ -240,7 +240,7 @@ type want struct {
 }
 
 // expand turns queries into wants: itself for a Ref, the secrets that a search
-// lists for a Find.
+// lists for a Find or a History.
 func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 	wants := make([][]*want, len(queries))
 	errs := make([]error, len(queries))
@@ -252,9 +252,9 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			errs[i] = r.queryError(q, from, from.err)
 			continue
 		}
-		w := r.want(q, from, q.Ref, q.Find)
+		w := r.want(q, from, q.Ref, q.Searches())
 		wants[i] = []*want{w}
-		if q.Find != nil {
+		if q.Searches() {
 			searches = append(searches, w)
 		}
 	}
@@ -265,36 +265,41 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 
 	r.readAll([][]*want{searches})
 	for i, q := range queries {
-		if q.Find == nil || errs[i] != nil {
+		if !q.Searches() || errs[i] != nil {
 			continue
 		}
 		search := wants[i][0]
+		wants[i] = nil
+		if search.err != nil && q.Optional && store.ReasonOf(search.err) == store.NotFound {
+			continue
+		}
 		if search.err != nil {
 			errs[i] = r.queryError(q, search.from, search.err)
 			continue
 		}
-		wants[i] = nil
 		if err := budget.From(r.ctx).Queries(len(search.found)); err != nil {
 			errs[i] = r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: find %s", q.Field, err))
 			continue
 		}
 		for _, ref := range search.found {
-			wants[i] = append(wants[i], r.want(q, search.from, ref, nil))
+			wants[i] = append(wants[i], r.want(q, search.from, ref, false))
 		}
 	}
 
 	return wants, errs
 }
 
-func (r *round) want(q plan.Query, from *reader, ref store.Ref, find *store.Filter) *want {
+func (r *round) want(q plan.Query, from *reader, ref store.Ref, search bool) *want {
 	w := &want{from: from, refresh: q.Refresh, key: key{batchKey: from.key(), ref: ref}}
-	if find != nil {
-		w.key.find, w.key.isFind = *find, true
+	if search && q.Find != nil {
+		w.key.find, w.key.isFind = *q.Find, true
+	} else if search {
+		w.key.history = q.History
 	}
 	if w.refresh == 0 {
 		w.refresh = from.Config.Refresh
 	}
-	if find == nil && from.Pinned(ref) {
+	if !search && from.Pinned(ref) {
 		w.refresh = store.Never
 	}
 
@@ -397,6 +402,9 @@ func (r *round) answer(q plan.Query, wants []*want) (plan.Answer, error) {
 		a.Found = append(a.Found, plan.Found{Ref: w.key.ref, Secret: w.secret, Origin: w.origin})
 	}
 
+	if len(wants) == 0 && q.Find == nil && !q.Optional {
+		return a, r.queryError(q, from, store.RefErrorf(store.NotFound, q.Ref, "it has no version that is enabled"))
+	}
 	if len(wants) == 0 && !q.Optional {
 		return a, r.queryError(q, from, store.Errorf(store.NotFound, "%s: find matches no secret that %s may see", q.Field, r.id))
 	}

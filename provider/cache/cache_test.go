@@ -423,6 +423,48 @@ func TestFindIsListedAndThenReadTogether(t *testing.T) {
 	}
 }
 
+// History gives two versions of every name that there is.
+func (s *toy) History(_ context.Context, ref store.Ref, limit int) ([]store.Ref, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetches = append(s.fetches, []string{fmt.Sprintf("history %s %d", ref, limit)})
+	if _, ok := s.values[ref.Name]; !ok {
+		return nil, store.RefErrorf(store.NotFound, ref, "no such secret")
+	}
+	return []store.Ref{{Name: ref.Name, Version: "9"}, {Name: ref.Name, Version: "8"}}[:min(2, limit)], nil
+}
+
+func TestAHistoryIsListedAndThenReadTogether(t *testing.T) {
+	w := newWorld()
+	w.config.Prefix = "prod/"
+	w.values["prod/a"] = "7"
+	c, _ := newCache(w)
+	q := []plan.Query{{Field: "objects[0]", Store: store.Selector{Name: "toy"}, Ref: store.Ref{Name: "a"}, History: 5}}
+	for _, origin := range []plan.Origin{plan.Fetched, plan.Hit} {
+		a, err := c.Get(t.Context(), api, q)
+		if err != nil || len(a[0].Found) != 2 {
+			t.Fatalf("got %v and the error %v, want two versions", a, err)
+		}
+		for i, version := range []string{"9", "8"} {
+			if f := a[0].Found[i]; f.Ref.String() != "a@"+version || f.Origin != origin {
+				t.Errorf("version %d: got %s, %s, want a@%s, %s", i, f.Ref, f.Origin, version, origin)
+			}
+		}
+	}
+	if got, want := fmt.Sprint(w.fetches), "[[history prod/a 5] [prod/a prod/a]]"; got != want {
+		t.Errorf("got the requests %s, want %s", got, want)
+	}
+
+	q[0].Ref.Name, q[0].Optional = "none", true
+	if a, err := c.Get(t.Context(), api, q); err != nil || len(a[0].Found) != 0 {
+		t.Errorf("an optional secret that is missing: got %v and the error %v, want nothing", a, err)
+	}
+	q[0].Optional = false
+	if _, err := c.Get(t.Context(), api, q); store.ReasonOf(err) != store.NotFound {
+		t.Errorf("a secret that is missing: got %v, want that", err)
+	}
+}
+
 func TestPrefixStandsBeforeEveryNameThatTheStoreSees(t *testing.T) {
 	w := newWorld()
 	w.config.Prefix = "prod/"

@@ -29,6 +29,8 @@ type key struct {
 	ref    store.Ref
 	find   store.Filter // of a search; zero for a secret
 	isFind bool
+	// history is how many versions of ref are listed; 0 for a secret.
+	history int
 }
 
 // size of a key and its bookkeeping, beside the value.

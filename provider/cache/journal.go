@@ -80,6 +80,7 @@ type record struct {
 	Ref             store.Ref     `json:",omitzero"`
 	Find            store.Filter  `json:",omitzero"`
 	IsFind          bool          `json:",omitempty"`
+	History         int           `json:",omitempty"`
 	Version, Media  string        `json:",omitempty"`
 	Lease           string        `json:",omitempty"`
 	Retired         []string      `json:",omitempty"`
@@ -153,7 +154,7 @@ func (j *Journal) put(e *entry, r reading) func() error {
 func recordOf(e *entry) record {
 	k, s := e.key, e.secret
 	return record{
-		Kind: recordPut, Store: k.store, Identity: k.identity, Ref: k.ref, Find: k.find, IsFind: k.isFind,
+		Kind: recordPut, Store: k.store, Identity: k.identity, Ref: k.ref, Find: k.find, IsFind: k.isFind, History: k.history,
 		Version: s.Version, Media: s.Media, Lease: s.Lease, Retired: slices.Clone(e.lease.retired),
 		Until: s.Until.Round(0), Since: e.lease.since.Round(0), Full: e.lease.full, Final: e.lease.final, Found: e.found,
 		At: e.fetched.Round(0), Used: e.used.Round(0), Refresh: e.refresh,
@@ -165,7 +166,7 @@ func (j *Journal) remove(k key, at time.Time) func() error {
 	if j == nil {
 		return nil
 	}
-	rec := record{Kind: recordRemove, Store: k.store, Identity: k.identity, Ref: k.ref, Find: k.find, IsFind: k.isFind, At: at.Round(0)}
+	rec := record{Kind: recordRemove, Store: k.store, Identity: k.identity, Ref: k.ref, Find: k.find, IsFind: k.isFind, History: k.history, At: at.Round(0)}
 	return func() error { return j.append(rec, nil) }
 }
 
@@ -319,7 +320,7 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 		return
 	}
 
-	k := key{batchKey{rec.Store, rec.Identity}, rec.Ref, rec.Find, rec.IsFind}
+	k := key{batchKey{rec.Store, rec.Identity}, rec.Ref, rec.Find, rec.IsFind, rec.History}
 	old := c.entries.items[k]
 	if at, ok := c.refused.get(k.text()); ok && !rec.At.After(at) {
 		return

@@ -93,7 +93,8 @@ func chargeIterations(b *budget.Budget, n int) error {
 	return b.Work(n * iterationWork)
 }
 
-var errPassword error = &Error{"cannot be opened: its password is another; name the secret that holds it as sourcePassword"}
+// ErrPassword says that a PFX has another password than the one given.
+var ErrPassword error = &Error{"cannot be opened: its password is another; name the secret that holds it as sourcePassword"}
 
 // password is the form of a password that the MAC of a content proves: an empty
 // one has two. A PFX without a MAC proves nothing.
@@ -117,7 +118,7 @@ func (m macData) password(b *budget.Budget, content []byte, password string) ([]
 		}
 	}
 
-	return nil, errPassword
+	return nil, ErrPassword
 }
 
 // sum is the MAC of a content.

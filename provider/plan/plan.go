@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,9 @@ type Query struct {
 
 	Ref  store.Ref     // where Find is nil
 	Find *store.Filter // answers with any number of secrets, at most MaxFound
+	// History, where it is over 1, asks for at most so many versions of Ref, the
+	// newest first, from Ref's own version on where it names one.
+	History int
 
 	Optional bool          // a missing secret is no answer, and no error
 	Refresh  time.Duration // over the store's; 0 = the store's
@@ -97,6 +101,9 @@ type Query struct {
 	Volume string
 }
 
+// Searches says whether the secrets of the answer are known by asking only.
+func (q Query) Searches() bool { return q.Find != nil || q.History > 1 }
+
 // Origin says where an answer came from.
 type Origin string
 
@@ -106,8 +113,8 @@ const (
 	Stale   Origin = "stale"   // from the cache, the store being out of reach
 )
 
-// Answer is what a query gave: one secret for a Ref, any number for a Find,
-// none for a missing optional secret.
+// Answer is what a query gave: one secret for a Ref, any number for a Find or a
+// History, none for a missing optional secret.
 type Answer struct {
 	Store string // the store's name, for the audit line
 	Role  string // whom the store was read as, where it knows; for the audit line
@@ -158,11 +165,14 @@ type Output struct {
 }
 
 // Selector takes a part of a value by the rules of one dialect. Its text says
-// what it takes; its errors quote nothing of the value.
+// what it takes; its errors quote nothing of the value, but for ErrNoPart.
 type Selector interface {
 	Select(b *budget.Budget, s store.Secret) ([]byte, error)
 	String() string
 }
+
+// ErrNoPart is a Selector's answer where the object makes no file of a secret.
+var ErrNoPart = errors.New("no part of it")
 
 // Signed is a version made by HMAC-SHA256 with a key that the platform keeps:
 // of the prefix and the content, in the alphabet of base64 for URLs.
@@ -214,7 +224,7 @@ func (o Object) Several() bool {
 	return o.Output.Keys != nil || o.found()
 }
 
-func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Find != nil }
+func (o Object) found() bool { return len(o.Sources) > 0 && o.Sources[0].Query.Searches() }
 
 // Extract is a top-level key whose value is a text, and nothing else.
 type Extract struct{ Format, Key string }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -154,7 +155,7 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		if file, err := r.templated(o, answers); err != nil {
 			fail(plan.Found{}, "template: %s", err)
 		} else if file != nil {
-			if err := r.add(o, *file); err != nil {
+			if err := r.add(o, o.Output.ID, *file); err != nil {
 				fail(plan.Found{}, "%s", err)
 			}
 		}
@@ -171,28 +172,8 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 		return
 	}
 
-	for _, found := range answers[0].Found {
-		if o.Output.Select != nil {
-			part, err := o.Output.Select.Select(r.budget, found.Secret)
-			if err != nil {
-				fail(found, "%s", err)
-				continue
-			}
-			found.Secret.Value = part
-		}
-		err := r.parts(o, found, words, func(p part) error {
-			name := o.Output.File
-			if o.Several() {
-				rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
-				if err != nil {
-					return err
-				}
-				name += rewritten
-			}
-
-			return r.add(o, File{Path: name, Contents: p.value, Version: version(o, p.value, append([]plan.Found{found}, words.from...))})
-		})
-		if err != nil {
+	for i, found := range answers[0].Found {
+		if err := r.secret(o, found, i, words); err != nil {
 			fail(found, "%s", err)
 		}
 		if r.budget.Err() != nil || len(r.errors) >= maxErrors {
@@ -201,11 +182,48 @@ func (r *renderer) object(o plan.Object, answers []plan.Answer) {
 	}
 }
 
+// secret makes an object's files of one secret, the one at a place in the
+// answer.
+func (r *renderer) secret(o plan.Object, found plan.Found, at int, words passwords) error {
+	if o.Output.Select != nil {
+		part, err := o.Output.Select.Select(r.budget, found.Secret)
+		if errors.Is(err, plan.ErrNoPart) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found.Secret.Value = part
+	}
+
+	id, name := o.Output.ID, found.Ref.Name
+	if o.Sources[0].Query.History > 1 {
+		name = strconv.Itoa(at)
+		if id != "" {
+			id += "/" + name
+		}
+	}
+	from := append([]plan.Found{found}, words.from...)
+
+	return r.parts(o, found, name, words, func(p part) error {
+		path := o.Output.File
+		if o.Several() {
+			rewritten, err := r.rewrite(o.Output.Rewrite, p.name)
+			if err != nil {
+				return err
+			}
+			path += rewritten
+		}
+
+		return r.add(o, id, File{Path: path, Contents: p.value, Version: version(o, p.value, from)})
+	})
+}
+
 // add takes a file as it is made. Its error is a limit; a path that is no
 // file's is a mistake of its own.
-func (r *renderer) add(o plan.Object, f File) error {
+func (r *renderer) add(o plan.Object, id string, f File) error {
 	f.Mode = o.Output.Mode
-	f.ID = cmp.Or(o.Output.ID, f.Path)
+	f.ID = cmp.Or(id, f.Path)
 	f.overlaid = o.Output.Overlaid
 	if reason := plan.PathFault(f.Path); reason != "" {
 		r.errors = append(r.errors, &plan.ObjectError{Field: o.Field, Text: fmt.Sprintf("%q %s", shorten(f.Path), reason)})
@@ -261,15 +279,15 @@ type part struct {
 
 // parts cuts a secret into the values that the object asks for, and hands each
 // on before the next is made.
-func (r *renderer) parts(o plan.Object, found plan.Found, words passwords, each func(part) error) error {
+func (r *renderer) parts(o plan.Object, found plan.Found, name string, words passwords, each func(part) error) error {
 	if o.Output.Keys != nil {
-		return r.exploded(o, found, words, each)
+		return r.exploded(o, found, name, words, each)
 	}
 	text, err := r.value(o.Output, found.Secret.Value, words)
 	if err != nil {
 		return err
 	}
-	return each(part{found.Ref.Name, text})
+	return each(part{name, text})
 }
 
 // value is the one text that an object makes of a secret.
@@ -313,7 +331,7 @@ func (r *renderer) value(out plan.Output, value []byte, words passwords) ([]byte
 }
 
 // exploded makes one value a key.
-func (r *renderer) exploded(o plan.Object, found plan.Found, words passwords, each func(part) error) error {
+func (r *renderer) exploded(o plan.Object, found plan.Found, name string, words passwords, each func(part) error) error {
 	doc, err := r.document(found.Secret.Value, words.source)
 	if err != nil {
 		return err
@@ -326,8 +344,8 @@ func (r *renderer) exploded(o plan.Object, found plan.Found, words passwords, ea
 	}
 
 	prefix := ""
-	if o.Sources[0].Query.Find != nil {
-		prefix = found.Ref.Name + "/"
+	if o.Sources[0].Query.Searches() {
+		prefix = name + "/"
 	}
 	for _, key := range names {
 		text, err := doc.value(r.budget, key)

@@ -441,3 +441,16 @@ func FuzzFiles(f *testing.F) {
 		}
 	})
 }
+
+func TestVersionsOfOneSecretAreNamedByTheirPlace(t *testing.T) {
+	p, a := one("new", plan.Output{File: "dir/", ID: "secret/s", StoreVersion: true})
+	p.Objects[0].Sources[0].Query.History = 3
+	a[0].Found = append(a[0].Found, plan.Found{Ref: store.Ref{Name: "s"}, Secret: store.Secret{Value: store.Value("old"), Version: "v0"}})
+	files, err := Files(mount(), p, a)
+	if err != nil || show(files) != "dir/0=new|dir/1=old" {
+		t.Fatalf("got %s and the error %v, want both versions", show(files), err)
+	}
+	if files[1].ID != "secret/s/1" || files[1].Version != "v0" {
+		t.Errorf("got %s %s, want secret/s/1 v0", files[1].ID, files[1].Version)
+	}
+}

@@ -48,6 +48,8 @@ type Request struct {
 
 // Parts of a request, as Error names them.
 const (
+	PartPod        = "pod.name"
+	PartNamespace  = "pod.namespace"
 	PartAttributes = "attributes"
 	PartSecrets    = "secrets"
 	PartTokens     = "serviceAccount.tokens"
@@ -87,9 +89,10 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	}
 
 	known := Request{Class: attributes[attrClass], Identity: id, TargetPath: req.GetTargetPath()}
-	for _, name := range []string{attrPodNamespace, attrPodName, attrServiceAccount} {
-		if attributes[name] == "" {
-			return known, fmt.Errorf("the request names no %s, which kubelet adds where the CSIDriver object says podInfoOnMount: true", name)
+	for _, name := range []string{PartPod, PartNamespace} {
+		if attributes[attrPrefix+name] == "" {
+			text := fmt.Sprintf("the request names no %s%s, which kubelet adds where the CSIDriver object says podInfoOnMount: true", attrPrefix, name)
+			return known, &Error{Part: name, Text: text}
 		}
 	}
 

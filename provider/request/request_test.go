@@ -80,7 +80,6 @@ func TestBadRequestSaysWhichPartAndQuotesNothing(t *testing.T) {
 		"empty attributes":     {&pb.MountRequest{Attributes: "{}", TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: there are none"},
 		"no pod":               {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/pod.name": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/pod.name,"},
 		"no namespace":         {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/pod.namespace": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/pod.namespace,"},
-		"no service account":   {&pb.MountRequest{Attributes: attributes(map[string]string{"csi.storage.k8s.io/serviceAccount.name": ""}), TargetPath: "/t", Permission: "420"}, "names no csi.storage.k8s.io/serviceAccount.name,"},
 		"attributes":           {&pb.MountRequest{Attributes: `{"a":"hunter2`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: not JSON at byte 13"},
 		"attribute of a type":  {&pb.MountRequest{Attributes: `{"a":{"b":"hunter2"}}`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal attributes, error: a JSON object"},
 		"secrets":              {&pb.MountRequest{Attributes: attributes(nil), Secrets: `["hunter2"]`, TargetPath: "/t", Permission: "420"}, "failed to unmarshal secrets, error: a JSON array"},
@@ -102,6 +101,20 @@ func TestBadRequestSaysWhichPartAndQuotesNothing(t *testing.T) {
 				t.Errorf("the error quotes the request: %v", err)
 			}
 		})
+	}
+}
+
+// The Azure provider asks for no service account; kubelet always names one. Who
+// has none has no token either.
+func TestWithoutAServiceAccountNoTokenIsTaken(t *testing.T) {
+	none := map[string]string{"csi.storage.k8s.io/serviceAccount.name": ""}
+	r, err := Parse(&pb.MountRequest{Attributes: attributes(none), TargetPath: "/t", Permission: "420"})
+	if err != nil || r.Identity.ServiceAccount != "" || r.Identity.Namespace != "shop" {
+		t.Errorf("got %+v and the error %v, want a request without one", r, err)
+	}
+	none["csi.storage.k8s.io/serviceAccount.tokens"] = tokensOf("aud", jwt("system:serviceaccount:shop:api"))
+	if _, err := Parse(&pb.MountRequest{Attributes: attributes(none), TargetPath: "/t", Permission: "420"}); err == nil {
+		t.Error("a token of somebody is taken where nobody is named")
 	}
 }
 

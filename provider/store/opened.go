@@ -127,6 +127,28 @@ func (o *Opened) List(ctx context.Context, f Filter, limit int) ([]Ref, error) {
 	return refs, nil
 }
 
+// History lists versions of a secret, the newest first; their names are given
+// back without the store's prefix.
+func (o *Opened) History(ctx context.Context, ref Ref, limit int) ([]Ref, error) {
+	historian, ok := o.Store.(Historian)
+	if !ok {
+		return nil, RefErrorf(Invalid, ref, "a store of kind %s lists no versions; name one", o.Config.Kind)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Config.Timeout)
+	defer cancel()
+
+	ref.Name = o.Config.Prefix + ref.Name
+	refs, err := historian.History(ctx, ref, limit)
+	if err != nil {
+		return nil, o.timedOut(ctx, err)
+	}
+	for i := range refs {
+		refs[i].Name = refs[i].Name[len(o.Config.Prefix):]
+	}
+
+	return refs, nil
+}
+
 // timedOut says how long was waited where that is what happened.
 func (o *Opened) timedOut(ctx context.Context, err error) *Error {
 	if ctx.Err() != nil && ReasonOf(err) == Unavailable {

@@ -52,8 +52,8 @@ type Leaser interface {
 
 // A Historian knows the versions before the current one.
 type Historian interface {
-	// History returns refs of at most limit versions of a secret, the newest
-	// first.
+	// History returns refs of at most limit versions of a secret that can be
+	// read, the newest first; from the ref's own version on where it names one.
 	History(ctx context.Context, ref Ref, limit int) ([]Ref, error)
 }
 

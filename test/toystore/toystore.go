@@ -120,6 +120,22 @@ func (t *toy) List(_ context.Context, f store.Filter, limit int) ([]store.Ref, e
 	return found.Refs()
 }
 
+// History gives the versions of a secret from the ref's own on.
+func (t *toy) History(_ context.Context, r store.Ref, limit int) ([]store.Ref, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var refs []store.Ref
+	for n := len(t.values[r.Name]); n > 0 && len(refs) < limit; n-- {
+		if version := strconv.Itoa(n); r.Version == "" || r.Version == version || refs != nil {
+			refs = append(refs, store.Ref{Name: r.Name, Version: version})
+		}
+	}
+	if refs == nil {
+		return nil, store.RefErrorf(store.NotFound, r, "there is no such secret, or version of it")
+	}
+	return refs, nil
+}
+
 func (t *toy) Renew(_ context.Context, lease string) (time.Time, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

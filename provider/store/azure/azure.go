@@ -113,6 +113,9 @@ func (c *cloud) open(ctx context.Context, cfg store.Config, id auth.Identity) (*
 	if s.azure, err = c.azureOf(cfg, settings); err != nil {
 		return nil, err
 	}
+	if refused := s.mayAsk(); refused != nil {
+		return nil, refused
+	}
 	login := azureauth.Login{Method: s.method(), Cloud: s.azure, Tenant: settings.TenantID, Client: settings.ClientID}
 	if refused := s.mayUse(login.Method); refused != nil {
 		refused.Cause = &azureauth.Answer{Setup: true, SignIn: true}
@@ -122,6 +125,24 @@ func (c *cloud) open(ctx context.Context, cfg store.Config, id auth.Identity) (*
 		return nil, err
 	}
 	return s, nil
+}
+
+// mayAsk asks the platform's word on where secrets may be read. Where a vault
+// stands its name does not say: a region is a cloud here, and addresses are
+// looked at where the platform lists any.
+func (s *session) mayAsk() *store.Error {
+	if err := s.config.CheckRegion(s.azure.Name); err != nil {
+		return err
+	}
+	if s.config.Policy == nil || s.config.Policy.AllowedAddresses == nil {
+		return nil
+	}
+	for n := range s.names {
+		if err := s.config.CheckAddress("https://" + s.host(n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *session) method() azureauth.Method {

@@ -5,6 +5,8 @@ import (
 
 	azureauth "github.com/coffre-csi/coffre/auth/azure"
 	"github.com/coffre-csi/coffre/auth/kubernetes"
+	"github.com/coffre-csi/coffre/provider"
+	azuredialect "github.com/coffre-csi/coffre/provider/dialect/azure"
 	"github.com/coffre-csi/coffre/provider/store"
 	"github.com/coffre-csi/coffre/provider/store/azure"
 )
@@ -49,6 +51,7 @@ func (c *azureCloud) Wire(p Process, cluster *kubernetes.Client) Parts {
 	audiences := []string{azureauth.TokenExchangeAudience}
 	return Parts{
 		Kinds:     azure.Kinds(kinds),
+		Dialects:  map[string]provider.Dialect{azure.Dialect: azuredialect.Dialect{VaultOrder: !c.chain, SeparateFiles: c.separate}},
 		Policies:  []store.DialectPolicy{{Name: azure.Dialect, Settings: azure.NewPolicy}},
 		Audiences: map[string][]string{azure.Dialect: audiences, azure.Kind: audiences},
 		Close:     broker.Close,
