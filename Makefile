@@ -20,6 +20,10 @@ build: ## bin/coffre, static
 demo: build ## mount the examples from an encrypted document, change it, see the new version arrive
 	@tools=$$(test/tools/sops/build.sh) && test/demo/demo.sh bin/coffre "$$tools"
 
+.PHONY: demo-vault
+demo-vault: build ## the same on Vault's own core: KV, a dynamic credential, a certificate
+	@tools=$$(test/tools/vault/build.sh) && test/demo/vault.sh bin/coffre "$$tools"
+
 .PHONY: test
 test: unit chart-test check-manifests image-test ## all tests that need no cluster
 
