@@ -9,10 +9,11 @@ import (
 
 // The runtime keeps freed memory for minutes, and a quiet program collects
 // nothing: on a node that is a storm's peak for good. So now and then, where
-// enough was allocated since, it is collected and given back.
+// enough was allocated since, it is collected and given back; and once more
+// when it is quiet again, for what was under way the last time.
 const (
-	tidyEvery = 10 * time.Second
-	worthIt   = 8 << 20 // bytes allocated since the last time
+	tidyEvery = 5 * time.Second
+	worthIt   = 4 << 20 // bytes allocated since the last time
 )
 
 // Tidy gives memory back to the node that mounts no longer need, until ctx ends.
@@ -20,16 +21,19 @@ func Tidy(ctx context.Context) {
 	t := time.NewTicker(tidyEvery)
 	defer t.Stop()
 
-	last := allocated()
+	last, again := allocated(), true // the start was a storm too
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if allocated()-last > worthIt {
+			busy := allocated()-last > worthIt
+			if busy || again {
 				debug.FreeOSMemory()
+				dropProgram()
 				last = allocated()
 			}
+			again = busy
 		}
 	}
 }

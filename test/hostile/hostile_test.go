@@ -38,7 +38,7 @@ var form = flag.String("form", "", "short or full; without it nothing runs")
 const (
 	longestMount   = 2 * time.Second
 	longestVersion = time.Second
-	restingMemory  = 64.0 // MiB of its own, beside the pages of its program, a minute after
+	restingMemory  = 64.0 // MiB, a minute after
 )
 
 // A world is the program in its cgroup, with a fake AWS and a folder of
@@ -254,7 +254,7 @@ func (w *world) rests(t *testing.T) {
 	t.Helper()
 	memory := 0.0
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
-		if memory = w.Memory(t, "RssAnon"); memory <= restingMemory {
+		if memory = w.Memory(t, "VmRSS"); memory <= restingMemory {
 			t.Logf("%.1f MiB are resident afterwards", memory)
 			return
 		}

@@ -149,5 +149,5 @@ func TestAFullCacheIsKeptWithinTheMemory(t *testing.T) {
 	if n := w.group.Kills(t); n > 0 {
 		t.Fatalf("the kernel killed the program %d times", n)
 	}
-	t.Logf("%.1f MiB are resident with the cache full", w.Memory(t, "VmRSS"))
+	w.rests(t)
 }
