@@ -63,11 +63,7 @@ e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBEC
 # Every parser that a tenant can reach. FUZZTIME=5m for a longer look; by
 # number of runs, for go's fuzzer may call its own end of time a failure.
 FUZZTIME ?= 10000x
-<<<<<<< HEAD
-FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan provider/dialect/vault:FuzzPlan \
-=======
-FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan provider/dialect/azure:FuzzPlan \
->>>>>>> main
+FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan provider/dialect/azure:FuzzPlan provider/dialect/vault:FuzzPlan \
 	provider/render:FuzzFormats provider/render:FuzzFiles provider/certificate:FuzzParse provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
 
 .PHONY: fuzz
