@@ -27,11 +27,12 @@ type Network struct {
 	ahead         map[*http.Client]*peer.Warmer
 }
 
-// Connections to one host. A vault answers 50 secrets in one wave of requests;
+// Connections to one host. A vault answers 50 secrets in two waves of requests, for
+// a handshake costs this node as much as it saves;
 // sign-ins at once are far fewer.
 const (
 	entraConnections = 8
-	vaultConnections = 48
+	vaultConnections = 32
 	maxIdle          = 128
 	buffer           = 4 << 10
 )

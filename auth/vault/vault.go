@@ -266,7 +266,8 @@ func (s *Session) Token(ctx context.Context) (c Credential, fresh bool, err erro
 // revoked at once, and an identity that may not read costs no more than that.
 const anewEvery = time.Minute
 
-// Refused drops a token that was refused, and says whether another may help.
+// Refused drops a token that was refused, and says whether another may help:
+// there is one already where another read was refused before.
 func (s *Session) Refused(c Credential) bool {
 	if s.login.Method == Token {
 		return false
@@ -274,6 +275,9 @@ func (s *Session) Refused(c Credential) bool {
 	b := s.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if kept, ok := b.keeper.Known(s.key); !ok || kept.Reveal() != c.Reveal() {
+		return true
+	}
 	now := b.opts.Now()
 	if now.Sub(b.anew[s.key]) < anewEvery {
 		return false

@@ -76,17 +76,19 @@ const (
 // The names are the format.
 type record struct {
 	Kind            string
-	Store, Identity string       `json:",omitempty"`
-	Ref             store.Ref    `json:",omitzero"`
-	Find            store.Filter `json:",omitzero"`
-	IsFind          bool         `json:",omitempty"`
-	History         int          `json:",omitempty"`
-	Version, Media  string       `json:",omitempty"`
-	Lease           string       `json:",omitempty"`
-	Retired         []string     `json:",omitempty"`
-	Until, Since    time.Time    `json:",omitzero"`
-	Found           []store.Ref  `json:",omitempty"`
-	At, Used        time.Time    `json:",omitzero"` // when the request began
+	Store, Identity string        `json:",omitempty"`
+	Ref             store.Ref     `json:",omitzero"`
+	Find            store.Filter  `json:",omitzero"`
+	IsFind          bool          `json:",omitempty"`
+	History         int           `json:",omitempty"`
+	Version, Media  string        `json:",omitempty"`
+	Lease           string        `json:",omitempty"`
+	Retired         []string      `json:",omitempty"`
+	Until, Since    time.Time     `json:",omitzero"`
+	Full            time.Duration `json:",omitempty"`
+	Final           bool          `json:",omitempty"`
+	Found           []store.Ref   `json:",omitempty"`
+	At, Used        time.Time     `json:",omitzero"` // when the request began
 	Refresh         time.Duration
 	Name            []byte `json:",omitempty"` // of a forced text or a volume, hashed
 }
@@ -154,7 +156,7 @@ func recordOf(e *entry) record {
 	return record{
 		Kind: recordPut, Store: k.store, Identity: k.identity, Ref: k.ref, Find: k.find, IsFind: k.isFind, History: k.history,
 		Version: s.Version, Media: s.Media, Lease: s.Lease, Retired: slices.Clone(e.lease.retired),
-		Until: s.Until.Round(0), Since: e.lease.since.Round(0), Found: e.found,
+		Until: s.Until.Round(0), Since: e.lease.since.Round(0), Full: e.lease.full, Final: e.lease.final, Found: e.found,
 		At: e.fetched.Round(0), Used: e.used.Round(0), Refresh: e.refresh,
 	}
 }
@@ -335,7 +337,7 @@ func (c *Cache) restore(rec record, value []byte, now time.Time) {
 	s := store.Secret{Value: bytes.Clone(value), Version: rec.Version, Media: rec.Media, Lease: rec.Lease, Until: rec.Until}
 	c.entries.put(&entry{
 		key: k, reading: reading{s, rec.Found, rec.At}, used: rec.Used, refresh: rec.Refresh,
-		lease: lease{since: rec.Since, retired: rec.Retired},
+		lease: lease{since: rec.Since, full: rec.Full, final: rec.Final, retired: rec.Retired},
 	})
 	c.entries.trim()
 }

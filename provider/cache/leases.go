@@ -12,14 +12,15 @@ import (
 // lease is what is known of a value that was issued for a time.
 //
 // Leases outrank freshness: such a value is served until its lease must be
-// renewed. At two thirds of its time it is renewed; where that gives no more
-// time it is issued anew, while the old one lasts still, so that pods have the
-// new one before the old ends.
+// renewed. At two thirds of its time it is renewed; where it can be prolonged no
+// further it is issued anew, so long before its end that pods have the new one
+// before the old is over.
 type lease struct {
-	since   time.Time // when it was issued, or renewed last
-	final   bool      // it cannot be prolonged any further
-	tried   time.Time // the last renewal that gave no answer
-	retired []string  // leases of the same secret that came before, not ended yet
+	since   time.Time     // when it was issued, or renewed last
+	full    time.Duration // the longest that it was given at once
+	final   bool          // it cannot be prolonged any further
+	tried   time.Time     // the last renewal that gave no answer
+	retired []string      // leases of the same secret that came before, not ended yet
 }
 
 // ended is a lease that nobody uses any more.
@@ -34,6 +35,10 @@ const (
 	// revokeTime bounds a revocation.
 	revokeTime = 10 * time.Second
 	maxRetired = 8
+	// handover is how long pods may take to have what was issued anew: the
+	// driver's usual rotationPollInterval of two minutes, kubelet's republish after
+	// it, and the issuing itself. A lease gives no more than half of itself for it.
+	handover = 4 * time.Minute
 )
 
 func (e *entry) leased() bool { return !e.secret.Until.IsZero() }
@@ -49,8 +54,27 @@ func (e *entry) leaseDue(now time.Time) bool {
 	if now.Sub(e.lease.tried) < retryLease {
 		return false
 	}
-	life := e.secret.Until.Sub(e.lease.since)
-	return now.Sub(e.lease.since) >= life*2/3
+	return e.secret.Until.Sub(now) <= e.ahead()
+}
+
+// ahead is how long before its end a value is renewed, or issued anew.
+func (e *entry) ahead() time.Duration {
+	third := e.secret.Until.Sub(e.lease.since) / 3
+	if e.renewable() {
+		return third
+	}
+	return max(third, min(handover, e.lease.full/2))
+}
+
+func (e *entry) renewable() bool { return e.secret.Lease != "" && !e.lease.final }
+
+// prolong sets a new end. Noticeably less than what it was given before is a
+// lease that nears its greatest age.
+func (e *entry) prolong(now, until time.Time) {
+	e.secret.Until, e.lease.since = until, now
+	given := until.Sub(now)
+	e.lease.final = given < e.lease.full*9/10
+	e.lease.full = max(e.lease.full, given)
 }
 
 // issue takes note of what a new entry was issued for, and of the lease that it
@@ -59,7 +83,9 @@ func (c *Cache) issue(e, old *entry, from *reader) {
 	if !e.leased() {
 		return
 	}
-	e.lease.since = e.fetched
+	e.lease.since, e.lease.full = e.fetched, e.secret.Until.Sub(e.fetched)
+	leaser, can := from.Store.(store.Leaser)
+	e.lease.final = !can || e.secret.Lease == "" || !leaser.Renewable(e.secret.Lease)
 	c.opts.Metrics.Leased(from.Config.Name, "issued")
 	if old == nil {
 		return
@@ -141,9 +167,7 @@ func (c *Cache) renew(ctx context.Context, k key, from *reader, id string) {
 
 	switch {
 	case err == nil && until.After(e.secret.Until):
-		// Less than what it had at first is a lease that nears its greatest age.
-		shorter := until.Sub(now) < e.secret.Until.Sub(e.lease.since)*2/3
-		e.secret.Until, e.lease.since, e.lease.final = until, now, shorter
+		e.prolong(now, until)
 		c.opts.Metrics.Leased(from.Config.Name, "renewed")
 	case err == nil:
 		e.lease.final = true

@@ -126,7 +126,7 @@ func (c *Cache) chooseLeased(d *due, e *entry, now time.Time) {
 
 	e.busy = true
 	from := e.from.latest
-	if _, can := from.Store.(store.Leaser); can && e.secret.Lease != "" && !e.lease.final {
+	if _, can := from.Store.(store.Leaser); can && e.renewable() {
 		d.renews = append(d.renews, renewal{e.key, from, e.secret.Lease})
 		return
 	}

@@ -43,6 +43,9 @@ type Leaser interface {
 	// new secret is issued in time. NotFound and Denied mean that the lease is
 	// lost.
 	Renew(ctx context.Context, lease string) (until time.Time, err error)
+	// Renewable says whether a lease, as it was issued, can be prolonged at all.
+	// It contacts nobody.
+	Renewable(lease string) bool
 	// Revoke ends leases before their time.
 	Revoke(ctx context.Context, leases []string) error
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"github.com/coffre-csi/coffre/auth"
 	awsauth "github.com/coffre-csi/coffre/auth/aws"
@@ -95,6 +97,7 @@ type hour struct {
 	waited  []time.Duration // for the store, in simulated time, a republish
 	worked  []time.Duration // in Coffre, in real time, a republish
 	initial int             // secrets read before the first republish
+	over    func()          // fills in what the store counted
 }
 
 func monotonic() time.Duration {
@@ -103,34 +106,61 @@ func monotonic() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// rotated is what an hour is simulated of: a store, and the volume of every pod.
+type rotated struct {
+	kinds      store.Kinds
+	stores     string // the platform's configuration
+	audience   string
+	parameters map[string]string
+
+	begun   func()                             // the pods have started, the hour begins
+	mounted func(pod int, r *pb.MountResponse) // after every mount; nil for nothing
+}
+
+// amazon is a secret each that is read for five service accounts.
+func amazon(_ *testing.T, issuer *oidc.Issuer, h *hour) rotated {
+	c := &cloud{Server: aws.New(aws.Options{}), calls: map[string]int{}}
+	c.AddIssuer(issuer.URL, issuer.Keys())
+	const role = "arn:aws:iam::123456789012:role/shop"
+	c.AddRole(aws.Role{ARN: role, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: aws.AllowAll})
+	var objects strings.Builder
+	for i := range secretsAPod {
+		c.SetSecretValue(region, fmt.Sprintf("secret-%d", i), "value")
+		fmt.Fprintf(&objects, "- {name: secret-%d}\n", i)
+	}
+	sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: c})
+	text := fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)
+	return rotated{
+		kinds: awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}), stores: text,
+		audience: "sts.amazonaws.com", parameters: map[string]string{"store": "aws-paris", "objects": objects.String()},
+		begun: func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			h.initial, h.start = len(c.reads), time.Now()
+			c.reads, c.calls = nil, map[string]int{}
+			h.over = func() { h.reads, h.calls = c.reads, c.calls }
+		},
+	}
+}
+
 // simulate runs one node's pods for a while, each republished every 75 s.
-func simulate(t *testing.T, length time.Duration) (h hour) {
+func simulate(t *testing.T, length time.Duration, begin func(*testing.T, *oidc.Issuer, *hour) rotated) (h hour) {
 	klog.SetLogger(logr.Discard())
 	synctest.Test(t, func(t *testing.T) {
 		issuer, err := oidc.NewIssuer("https://oidc.example")
 		if err != nil {
 			t.Fatalf("got the error %v, want none", err)
 		}
-		c := &cloud{Server: aws.New(aws.Options{}), calls: map[string]int{}}
-		c.AddIssuer(issuer.URL, issuer.Keys())
-		const role = "arn:aws:iam::123456789012:role/shop"
-		c.AddRole(aws.Role{ARN: role, Subjects: []string{"system:serviceaccount:shop:*"}, Permissions: aws.AllowAll})
-		var objects strings.Builder
-		for i := range secretsAPod {
-			c.SetSecretValue(region, fmt.Sprintf("secret-%d", i), "value")
-			fmt.Fprintf(&objects, "- {name: secret-%d}\n", i)
-		}
-		sdk := awsauth.NewSDK(awsauth.SDKOptions{Transport: c})
-		kinds := store.Kinds(awsstore.Kinds(awsstore.Options{SDK: sdk, Broker: awsauth.New(awsauth.Options{SDK: sdk})}))
-		set := store.NewSet(store.Catalog{Kinds: kinds})
-		if err := set.Load(fmt.Sprintf("stores: {aws-paris: {kind: aws-secrets-manager, region: %s, roleARN: %q, namespaces: [shop], refresh: %s}}", region, role, refresh)); err != nil {
+		of := begin(t, issuer, &h)
+		set := store.NewSet(store.Catalog{Kinds: of.kinds})
+		if err := set.Load(of.stores); err != nil {
 			t.Fatalf("got the error %v, want none", err)
 		}
 		secrets := cache.New(set, cache.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { secrets.Run(ctx) })
-		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node")}, "bench", time.Minute, provider.NewMetrics("bench"))
+		service := provider.NewService(&provider.Provider{Name: "coffre", Dialect: coffre.Dialect{Kinds: of.kinds}, Secrets: secrets, Audit: provider.AuditLog("coffre", "node")}, "bench", time.Minute, provider.NewMetrics("bench"))
 
 		type issued struct {
 			token string
@@ -140,15 +170,18 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 		mount := func(pod int) error {
 			sa := fmt.Sprintf("sa-%d", pod%serviceAccounts)
 			if time.Since(last[pod].at) > 45*time.Minute {
-				last[pod] = issued{issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: sa, Pod: fmt.Sprintf("pod-%d", pod), Audiences: []string{"sts.amazonaws.com"}, Issued: time.Now()}), time.Now()}
+				last[pod] = issued{issuer.Token(oidc.Request{Namespace: "shop", ServiceAccount: sa, Pod: fmt.Sprintf("pod-%d", pod), Audiences: []string{of.audience}, Issued: time.Now()}), time.Now()}
 			}
 			v := node.Pod{ServiceAccount: sa, Name: fmt.Sprintf("pod-%d", pod)}.
-				Volume(map[string]string{"store": "aws-paris", "objects": objects.String()})
-			v.Identity.Tokens = auth.Tokens{"sts.amazonaws.com": auth.NewToken(last[pod].token, time.Now().Add(time.Hour))}
+				Volume(maps.Clone(of.parameters))
+			v.Identity.Tokens = auth.Tokens{of.audience: auth.NewToken(last[pod].token, time.Now().Add(time.Hour))}
 			req := v.MountRequest()
 			began, simulated := monotonic(), time.Now()
-			_, err := service.Mount(ctx, req)
+			answer, err := service.Mount(ctx, req)
 			h.waited, h.worked = append(h.waited, time.Since(simulated)), append(h.worked, monotonic()-began)
+			if err == nil && of.mounted != nil {
+				of.mounted(pod, answer)
+			}
 			return err
 		}
 		// Pods start within the first 75 seconds; the hour begins then. One
@@ -184,20 +217,15 @@ func simulate(t *testing.T, length time.Duration) (h hour) {
 			})
 		}
 		time.Sleep(republish)
-		c.mu.Lock()
-		h.initial, h.start = len(c.reads), time.Now()
-		c.reads, c.calls = nil, map[string]int{}
-		c.mu.Unlock()
+		of.begun()
 		turn <- struct{}{}
 		h.waited, h.worked, h.mounts = nil, nil, 0
 		<-turn
 		all.Wait()
-		c.mu.Lock()
-		h.reads, h.calls = c.reads, c.calls
-		c.mu.Unlock()
 		cancel()
 		running.Wait()
 		synctest.Wait()
+		h.over()
 	})
 	slices.Sort(h.waited)
 	slices.Sort(h.worked)
@@ -209,7 +237,7 @@ func percentile(d []time.Duration, p int) time.Duration { return d[min(len(d)*p/
 // TestAnHourOfRotationReadsEachSecretOnceARefresh is the rotation benchmark;
 // `make bench-rotation` prints it.
 func TestAnHourOfRotationReadsEachSecretOnceARefresh(t *testing.T) {
-	h := simulate(t, time.Hour)
+	h := simulate(t, time.Hour, amazon)
 	distinct := serviceAccounts * secretsAPod
 	target := distinct * int(time.Hour/refresh)
 	naive := pods * secretsAPod * int(time.Hour/republish)

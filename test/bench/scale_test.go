@@ -35,7 +35,7 @@ func TestScale(t *testing.T) {
 	length := 30 * time.Minute
 	var nodesSeen []hour
 	for range 4 {
-		nodesSeen = append(nodesSeen, simulate(t, length))
+		nodesSeen = append(nodesSeen, simulate(t, length, amazon))
 	}
 	perSecond := make([]int, int(length/time.Second)+120)
 	total := 0

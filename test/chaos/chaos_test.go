@@ -35,7 +35,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "of the random steps; 0 draws one")
-	steps = flag.Int("steps", 5000, "to take on the store in this process; a fiftieth of it on the fake AWS")
+	steps = flag.Int("steps", 5000, "to take on the store in this process; a fiftieth of it on the fakes of AWS and Vault")
 )
 
 const (
@@ -69,6 +69,22 @@ type backend interface {
 	tokens(sa string) auth.Tokens
 	// whose says who a value was read for, where the backend marks it.
 	whose(value string) string
+	// object is a secret's entry in objects.
+	object(name string) string
+}
+
+// A lender is a backend that issues credentials for a time, on the model's own
+// clock. Its providers' clocks never go back, as Go's do not.
+type lender interface {
+	clock(now func() time.Time)
+	// lent is a credential's entry in objects, with one file; judge says what is
+	// wrong with a pod having it now, "" where nothing is.
+	lent() (entry, file string)
+	judge(sa, credential string) string
+	// restarted says that what was issued is not known any more.
+	restarted()
+	// needless says which credentials were issued without need.
+	needless() []string
 }
 
 // history remembers when what was so, on the model's clock.
@@ -107,6 +123,7 @@ type world struct {
 	jumped  time.Time // when the clock last went back
 	mode    mode
 	since   time.Time // of the mode
+	expired time.Time // when credentials last ended
 	slowly  int       // steps in mode slow
 	values  map[string]*history[string]
 	allowed map[string]*history[bool]
@@ -166,7 +183,11 @@ func run(t *testing.T, back backend, steps int) {
 	w := &world{t: t, back: back, r: rand.New(rand.NewPCG(s, 1)), clock: fixture.StoppedAt(time.Unix(1_700_000_000, 0)), mode: up, dir: dir,
 		values: map[string]*history[string]{}, allowed: map[string]*history[bool]{}, refused: map[string]bool{}, absent: map[string]bool{},
 		pods: map[string]map[string]string{}, counts: map[string]int{}, observed: &observer{codes: map[string]int{}}}
-	w.since = w.clock.Now().Add(-time.Hour)
+	w.since, w.expired = w.clock.Now().Add(-time.Hour), w.clock.Now().Add(-time.Hour)
+	lender, lends := back.(lender)
+	if lends {
+		lender.clock(w.clock.Now)
+	}
 	for _, n := range secrets {
 		w.values[n] = &history[string]{}
 		w.setValue(n, n+"-0")
@@ -184,6 +205,11 @@ func run(t *testing.T, back backend, steps int) {
 		}
 	}
 	t.Logf("%v, %d failures counted", w.counts, w.observed.failures())
+	if lends {
+		if needless := lender.needless(); needless != nil {
+			t.Errorf("issued without need: %q", needless)
+		}
+	}
 	for _, want := range []string{"fresh", "stale or fresh while " + string(down), "refused", "restart", "attack"} {
 		if steps >= 300 && w.counts[want] == 0 {
 			t.Errorf("no step was %q: the test proves nothing of it", want)
@@ -259,9 +285,10 @@ func (w *world) step(i int) {
 		}
 	case n < 94:
 		w.back.expire()
+		w.expired = w.clock.Now()
 		w.say("credentials end")
 	case n < 96:
-		if w.r.IntN(4) == 0 {
+		if _, lends := w.back.(lender); !lends && w.r.IntN(4) == 0 {
 			w.cache.Turn(context.Background()) // as Run does, twice a second
 			w.cache.Wait()
 			back := time.Duration(w.r.IntN(7200)) * time.Second
@@ -278,6 +305,9 @@ func (w *world) step(i int) {
 	default:
 		kept := w.r.IntN(2) == 0
 		w.stop()
+		if l, lends := w.back.(lender); lends && !kept {
+			l.restarted()
+		}
 		w.start(kept)
 		w.counts["restart"]++
 		w.say("the provider is killed, its cache kept: %v", kept)
@@ -350,8 +380,16 @@ func (w *world) mount() {
 	if names == nil {
 		names = secrets[:1]
 	}
+	var entries []string
+	for _, n := range names {
+		entries = append(entries, w.back.object(n))
+	}
+	if l, lends := w.back.(lender); lends && w.r.IntN(2) == 0 {
+		entry, _ := l.lent()
+		entries = append(entries, entry)
+	}
 	volume := node.Pod{ServiceAccount: sa, Name: pod}.
-		Volume(map[string]string{"store": "chaos", "objects": "[{name: " + strings.Join(names, "}, {name: ") + "}]"})
+		Volume(map[string]string{"store": "chaos", "objects": "[" + strings.Join(entries, ", ") + "]"})
 	volume.Identity.Tokens = w.back.tokens(sa)
 	before := w.observed.failures()
 	answer, err := w.client.Mount(context.Background(), volume.MountRequest())
@@ -398,13 +436,18 @@ func (w *world) attack() {
 // calm says whether the store has been up for so long that nothing excuses an
 // old value or an error any more.
 func (w *world) calm() bool {
-	return (w.mode == up || w.mode == half) && w.clock.Now().Sub(w.since) > max(probe, refresh)+time.Second && !w.clock.Now().Before(w.jumped)
+	now, works := w.clock.Now(), w.mode == up || w.mode == half
+	signsIn := now.Sub(w.expired) > time.Minute // how often a token that is refused is replaced, with Vault
+	return works && signsIn && now.Sub(w.since) > max(probe, refresh)+time.Second && !now.Before(w.jumped)
 }
 
 func (w *world) delivered(sa, pod string, names []string, answer *pb.MountResponse) {
 	got := map[string]string{}
 	for _, f := range answer.GetFiles() {
 		got[f.GetPath()] = string(f.GetContents())
+	}
+	if l, lends := w.back.(lender); lends {
+		w.borrowed(l, sa, got)
 	}
 	if len(got) != len(names) || len(answer.GetObjectVersion()) == 0 {
 		w.t.Errorf("%s asked for %v and got %d files: a pod would lose some", pod, names, len(got))
@@ -441,6 +484,20 @@ func (w *world) delivered(sa, pod string, names []string, answer *pb.MountRespon
 	w.pods[pod] = got
 }
 
+// borrowed holds a credential among the files against what its lender says.
+func (w *world) borrowed(l lender, sa string, got map[string]string) {
+	_, file := l.lent()
+	credential, ok := got[file]
+	if !ok {
+		return
+	}
+	delete(got, file)
+	w.counts["credentials"]++
+	if wrong := l.judge(sa, credential); wrong != "" {
+		w.t.Errorf("%s was given %s, %s", sa, credential, wrong)
+	}
+}
+
 func (w *world) failed(sa string, names []string, err error) {
 	allowed := w.allowed[sa].now()
 	exist := true
@@ -454,7 +511,7 @@ func (w *world) failed(sa string, names []string, err error) {
 			w.t.Errorf("%s may read, and is denied", sa)
 		}
 		for _, n := range names {
-			if !allowed && strings.Contains(err.Error(), n+": access denied") {
+			if !allowed && denied(err, n) {
 				w.refused[sa+"/"+n] = true
 			}
 		}
@@ -464,7 +521,7 @@ func (w *world) failed(sa string, names []string, err error) {
 			w.t.Errorf("%v are all there: %v", names, err)
 		}
 		for _, n := range names {
-			if strings.Contains(err.Error(), n+": not found") || strings.Contains(err.Error(), n+": there is no such secret") {
+			if absent(err, n) {
 				w.absent[sa+"/"+n] = true
 			}
 		}
@@ -483,4 +540,20 @@ func (w *world) failed(sa string, names []string, err error) {
 			w.t.Errorf("a value is in the error: %v", err)
 		}
 	}
+}
+
+// denied says whether the line says it of the secret, in any store's words.
+func denied(err error, secret string) bool { return says(err, secret, "access denied", "Code: 403") }
+
+func absent(err error, secret string) bool {
+	return says(err, secret, "not found", "there is no such secret", "Code: 404")
+}
+
+func says(err error, secret string, words ...string) bool {
+	for _, w := range words {
+		if strings.Contains(err.Error(), secret+": "+w) {
+			return true
+		}
+	}
+	return false
 }

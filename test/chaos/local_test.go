@@ -116,3 +116,5 @@ func (l *localAs) Fetch(ctx context.Context, refs []store.Ref) ([]store.Secret, 
 	}
 	return out, failed.OrNil()
 }
+
+func (l *local) object(name string) string { return "{name: " + name + "}" }

@@ -48,6 +48,9 @@ type speller interface {
 	tokens(*string) *string
 }
 
+// An amender is a world whose cases say more of the request.
+type amender interface{ amend(*pb.MountRequest) }
+
 // testcase is one fact: a SecretProviderClass, what the clouds held, and what
 // the pod got. The file says what differs from the original on purpose.
 type testcase struct {
@@ -71,7 +74,9 @@ type expect struct {
 	Files    map[string]string `json:"files"`
 	Modes    map[string]string `json:"modes"` // octal
 	Versions map[string]string `json:"versions"`
+	Order    []string          `json:"order"` // of the files
 	Error    string            `json:"error"` // a part of it
+	Also     []string          `json:"also"`  // other parts of it
 	Code     string            `json:"code"`  // gRPC
 	Calls    []string          `json:"calls"` // a ceiling, a service
 	Sees     []string          `json:"sees"`  // calls that must be among them
@@ -89,8 +94,16 @@ func data[T any](t *testing.T, name string) (v T) {
 
 // replay runs a file of cases, each in a world of its own.
 func replay(t *testing.T, file string, begin func(t *testing.T, path string, c json.RawMessage) world) {
+	replayFilled(t, file, nil, begin)
+}
+
+// replayFilled is replay of cases that name fixtures, as ${name}.
+func replayFilled(t *testing.T, file string, fixtures map[string]string, begin func(t *testing.T, path string, c json.RawMessage) world) {
 	path := program.Build(t)
 	for _, raw := range data[[]json.RawMessage](t, file) {
+		if fixtures != nil {
+			raw = filled(t, raw, fixtures)
+		}
 		var c testcase
 		if err := json.Unmarshal(raw, &c); err != nil {
 			t.Fatalf("%s: %v", file, err)
@@ -135,7 +148,10 @@ func (c testcase) request(t *testing.T, w world, s step) *pb.MountRequest {
 	if c.Attributes != nil {
 		req.Attributes = *c.Attributes
 	}
-	if tokens != nil {
+	if own, ok := w.(amender); ok {
+		own.amend(req)
+	}
+	if tokens != nil && c.Attributes == nil {
 		req.Attributes = withTokens(t, req.GetAttributes(), *tokens)
 	}
 	return req
@@ -173,6 +189,11 @@ func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, er
 		if got := status.Convert(err).Message(); err == nil || !strings.Contains(got, want.Error) {
 			t.Errorf("%s: error\n got %s\nwant %s", step, got, want.Error)
 		}
+		for _, part := range want.Also {
+			if got := status.Convert(err).Message(); !strings.Contains(got, part) {
+				t.Errorf("%s: got the error %s, want %s in it", step, got, part)
+			}
+		}
 		if got := status.Code(err).String(); want.Code != "" && got != want.Code {
 			t.Errorf("%s: got the code %s, want %s", step, got, want.Code)
 		}
@@ -183,8 +204,10 @@ func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, er
 		return
 	}
 
+	var order []string
 	files, modes, versions := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, f := range answer.GetFiles() {
+		order = append(order, f.GetPath())
 		files[f.GetPath()] = string(f.GetContents())
 		modes[f.GetPath()] = fmt.Sprintf("%04o", f.GetMode())
 	}
@@ -194,6 +217,9 @@ func (want expect) check(t *testing.T, step string, answer *pb.MountResponse, er
 
 	if want.Files != nil && !maps.Equal(files, want.Files) {
 		t.Errorf("%s: files\n got %q\nwant %q", step, files, want.Files)
+	}
+	if want.Order != nil && !slices.Equal(order, want.Order) {
+		t.Errorf("%s: got the files in the order %q, want %q", step, order, want.Order)
 	}
 	for path, mode := range want.Modes {
 		if modes[path] != mode {

@@ -146,6 +146,9 @@ func (t *toy) Renew(_ context.Context, lease string) (time.Time, error) {
 	return slices.MinFunc([]time.Time{t.Now().Add(t.Life), issued.Add(t.MaxLife)}, time.Time.Compare), nil
 }
 
+// Renewable implements store.Leaser: up to its greatest age, each is.
+func (t *toy) Renewable(string) bool { return true }
+
 func (t *toy) Revoke(_ context.Context, leases []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

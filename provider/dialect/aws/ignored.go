@@ -3,9 +3,7 @@ package aws
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -21,91 +19,37 @@ func knownParameters() []string {
 // wrong place, and keys that stand twice. It is for whoever looks at a class
 // before it is applied; a Mount never asks.
 func (Dialect) Ignored(parameters map[string]string) strict.Errors {
-	i := &ignored{}
+	i := &strict.Ignored{AnyCase: true}
+	entry := strict.FieldsOf[descriptor]("json")
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		if !slices.Contains(knownParameters(), name) {
-			i.unknown(nil, name, name, level{"unknown parameter", knownParameters(), fieldsOf[descriptor](), "an entry of objects"})
+			i.Unknown(nil, name, name, strict.Level{What: "unknown parameter", Known: knownParameters(), Elsewhere: entry, Where: "an entry of objects"})
 		}
 	}
 
 	root, err := strict.Parse(parameters["objects"], "objects")
 	if err != nil || root == nil || root.Kind != yaml.SequenceNode {
-		return i.errors // Plan says so
+		return i.Errors // Plan says so
 	}
-	for n, entry := range root.Content {
-		i.fields(entry, fmt.Sprintf("objects[%d]", n), level{"unknown field", fieldsOf[descriptor](), knownParameters(), "parameters"})
+	level := strict.Level{What: "unknown field", Known: entry, Elsewhere: knownParameters(), Where: "parameters"}
+	for n, one := range root.Content {
+		i.Fields(one, fmt.Sprintf("objects[%d]", n), level, func(name, at string, value *yaml.Node) { inner(i, name, at, value) })
 	}
 
-	return i.errors
+	return i.Errors
 }
 
-type ignored struct{ errors strict.Errors }
-
-// level is what may stand in one mapping, and the names of the level that a
-// field is most likely to have slipped from.
-type level struct {
-	what             string
-	known, elsewhere []string
-	where            string
-}
-
-func (i *ignored) unknown(n *yaml.Node, path, name string, l level) {
-	hint := "; known: " + strings.Join(l.known, ", ")
-	if near := strict.Nearest(name, l.known); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	if slices.Contains(l.elsewhere, name) {
-		hint = "; it belongs in " + l.where
-	}
-	i.add(n, path, "%s, which is ignored%s", l.what, hint)
-}
-
-func (i *ignored) add(n *yaml.Node, path, format string, args ...any) {
-	line := 0
-	if n != nil {
-		line = n.Line
-	}
-	i.errors = append(i.errors, strict.Error{Path: path, Line: line, Text: fmt.Sprintf(format, args...)})
-}
-
-// fields looks at one mapping. Letter case does not matter: the AWS provider's
-// reader does not mind it.
-func (i *ignored) fields(n *yaml.Node, path string, l level) {
-	if n.Kind != yaml.MappingNode {
-		return
-	}
-	seen := map[string]bool{}
-	for k := 0; k+1 < len(n.Content); k += 2 {
-		key, value := n.Content[k], n.Content[k+1]
-		at := strict.Join(path, key.Value)
-		if seen[key.Value] {
-			i.add(key, at, "stands here twice, and the last one wins: is the dash of a second entry missing?")
-			continue
-		}
-		seen[key.Value] = true
-		same := func(name string) bool { return strings.EqualFold(name, key.Value) }
-		if key.Tag != "!!merge" && !slices.ContainsFunc(l.known, same) {
-			i.unknown(key, at, key.Value, l)
-		}
-		switch {
-		case same("failoverObject"):
-			i.fields(value, at, level{"unknown field", fieldsOf[failover](), fieldsOf[descriptor](), "the entry itself"})
-		case same("jmesPath"):
-			for j, entry := range value.Content {
-				i.fields(entry, fmt.Sprintf("%s[%d]", at, j), level{"unknown field", fieldsOf[jmesEntry](), fieldsOf[descriptor](), "the entry itself"})
-			}
+// inner looks at what stands below an entry.
+func inner(i *strict.Ignored, name, at string, value *yaml.Node) {
+	level := strict.Level{What: "unknown field", Elsewhere: strict.FieldsOf[descriptor]("json"), Where: "the entry itself"}
+	switch name {
+	case "failoverObject":
+		level.Known = strict.FieldsOf[failover]("json")
+		i.Fields(value, at, level, nil)
+	case "jmesPath":
+		level.Known = strict.FieldsOf[jmesEntry]("json")
+		for j, one := range value.Content {
+			i.Fields(one, fmt.Sprintf("%s[%d]", at, j), level, nil)
 		}
 	}
-}
-
-// fieldsOf are the names of a struct's fields as they are written.
-func fieldsOf[T any]() []string {
-	var names []string
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if name := f.Tag.Get("json"); name != "" {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

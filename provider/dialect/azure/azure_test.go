@@ -239,6 +239,37 @@ func TestAClientIDAsksForATokenInTheNodesModesToo(t *testing.T) {
 	}
 }
 
+func TestWhatIsIgnoredIsSaidBeforeItIsApplied(t *testing.T) {
+	got := Dialect{}.Ignored(class(map[string]string{"resourceGroup": "rg", "useVmManagedIdentity": "true", "objectName": "a", "objects": `array:
+- |
+  objectName: a
+  objectTyp: secret
+- "tenantId: t"
+`})).Error()
+	for _, want := range []string{
+		`useVmManagedIdentity: unknown parameter, which is ignored; did you mean "useVMManagedIdentity"?`,
+		`objectName: unknown parameter, which is ignored; it belongs in an entry of objects`,
+		`objects[0].objectTyp: unknown field, which is ignored; did you mean "objectType"?`,
+		`objects[1].tenantId: unknown field, which is ignored; it belongs in parameters`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s\nwant %s in it", got, want)
+		}
+	}
+	if strings.Contains(got, "resourceGroup") {
+		t.Errorf("got %s, want nothing of resourceGroup", got)
+	}
+	for _, e := range (Dialect{}).Ignored(class(map[string]string{"objects": "array:\n- |\n  objectName: a\n  objectTyp: secret\n"})) {
+		if e.Line != 4 {
+			t.Errorf("%s: got line %d, want 4", e, e.Line)
+		}
+	}
+	plain := Dialect{}.Ignored(class(map[string]string{"objects": "- {objectName: a, alias: b}\n"}))
+	if len(plain) != 1 || plain[0].Path != "objects[0].alias" {
+		t.Errorf("a plain list: got %v, want the unknown field", plain)
+	}
+}
+
 func FuzzPlan(f *testing.F) {
 	f.Add("array:\n- |\n  objectName: a\n  objectType: secret\n")
 	f.Add("- {objectName: a, objectType: cert, objectVersionHistory: 3}\n- \"objectName: b\"\n")

@@ -174,7 +174,7 @@ func TestASecretThatCannotBeWrittenSaysWhy(t *testing.T) {
 func TestFailuresAreWordedAsTheAzureProviderDoes(t *testing.T) {
 	const object = "objectType:secret, objectName:a, objectVersion:"
 	query := func(method azure.Method, text string, cause error) error {
-		config := &store.Config{Settings: &azurestore.Settings{Auth: method}}
+		config := &store.Config{Settings: &azurestore.Settings{Auth: method, TenantID: "t"}}
 		return &plan.QueryError{
 			Query: plan.Query{Object: object, Store: store.Selector{Inline: config}},
 			Err:   &store.Error{Reason: store.Precondition, Store: "shop", Text: text, Cause: cause},
@@ -189,7 +189,7 @@ func TestFailuresAreWordedAsTheAzureProviderDoes(t *testing.T) {
 		{query(azure.ServicePrincipal, "could not find clientid in secrets", &azure.Answer{Setup: true, SignIn: true}), "failed to build auth config for mode None: could not find clientid in secrets"},
 		{query(azure.TokenProxy, "clientID is required for identity binding", &azure.Answer{Setup: true, SignIn: true}), "failed to build auth config for mode AzureTokenProxy: clientID is required"},
 		{query(azure.WorkloadIdentity, "it is not known whom", &azure.Answer{Setup: true, SignIn: true}), "failed to build auth config for mode None: failed to get credentials, nodePublishSecretRef secret is not set, and it is not known whom"},
-		{query("", "cloudName X is not valid, error: open f", &azure.Answer{Setup: true}), "failed to mount objects, error: shop: cloudName X is not valid"},
+		{query("", "cloudName X is not valid, error: open f", &azure.Answer{Setup: true}), "failed to mount objects, error: cloudName X is not valid, error: open f (shop)"},
 		{query("", "nmi response failed with status code: 404, response body: x", &azure.Answer{SignIn: true, Status: 404}), "failed to get " + object + ": nmi response failed with status code: 404"},
 		{query("", "no answer: secret value is nil", &azure.Answer{}), "failed to mount objects, error: secret value is nil (" + object},
 		{&plan.ObjectError{Object: object, Text: "illegal base64 data at input byte 3" + byEncoding + "base64)"}, "failed to mount objects, error: illegal base64 data at input byte 3 (objectEncoding: base64) (" + object},

@@ -65,6 +65,12 @@ func (o *opened) Renew(ctx context.Context, text string) (time.Time, error) {
 	return time.Time{}, o.leaseFailed(err)
 }
 
+// Renewable implements store.Leaser.
+func (o *opened) Renewable(text string) bool {
+	l, ok := leaseOf(text)
+	return ok && l.Renewable
+}
+
 // leaseFailed says why a lease could not be renewed. Nil is one that cannot be
 // renewed further: it is not lost.
 func (o *opened) leaseFailed(err error) error {
@@ -111,8 +117,12 @@ func (o *opened) Revoke(ctx context.Context, texts []string) error {
 }
 
 func (o *opened) revokeFailed(err error) error {
-	if refused := new(vault.Refused); errors.As(err, &refused) {
-		return store.Errorf(refused.Reason(), "Vault answers %s: its policy must allow update on sys/leases/revoke", refused)
+	refused := new(vault.Refused)
+	switch {
+	case errors.As(err, &refused) && refused.Reason() == store.Denied:
+		return store.Errorf(store.Denied, "Vault answers %s: its policy must allow update on sys/leases/revoke", refused)
+	case errors.As(err, &refused):
+		return store.Errorf(refused.Reason(), "Vault at %s answers %s", o.address, refused)
 	}
 	return store.Errorf(store.Unavailable, "Vault at %s cannot be reached", o.address)
 }

@@ -99,6 +99,24 @@ func TestAKeptTokenThatIsRefusedIsReplacedOnceAMinute(t *testing.T) {
 	}
 }
 
+func TestAllReadsOfAMountOutliveAKeptTokenThatIsRefused(t *testing.T) {
+	s := beginSmall(t, "")
+	s.AddRole(fake.Role{Name: "shop", Subjects: []string{"system:serviceaccount:shop:api"}, Paths: []string{"secret/*"}})
+	var refs []store.Ref
+	for i := range 20 {
+		s.SetSecret("", fmt.Sprint(i), map[string]string{"k": "v"})
+		refs = append(refs, store.Ref{Name: fmt.Sprint(i)})
+	}
+	o := s.open(t, "")
+	if _, err := fetch(t, o, refs[0]); err != nil {
+		t.Fatalf("got the error %v, want the secret", err)
+	}
+	s.RevokeAll()
+	if _, err := fetch(t, o, refs...); err != nil || s.Count(fake.Login) != 2 {
+		t.Errorf("got the error %v after %d sign-ins, want all secrets after a second one", err, s.Count(fake.Login))
+	}
+}
+
 func TestAVersionIsReadAndTheHistoryNamesThoseThatCanBe(t *testing.T) {
 	w := begin(t)
 	for i := range 4 {
@@ -119,7 +137,7 @@ func TestAVersionIsReadAndTheHistoryNamesThoseThatCanBe(t *testing.T) {
 	if refs, err := o.Store.(store.Historian).History(t.Context(), store.Ref{Name: "a"}, 1); err != nil || len(refs) != 1 {
 		t.Errorf("got %v and the error %v, want no more than asked for", refs, err)
 	}
-	for version, text := range map[string]string{"3": `version 3 at "secret/data/a" was destroyed`, "9": "there is nothing at", "x": "is no version of KV v2"} {
+	for version, text := range map[string]string{"3": `version 3 at "secret/data/a" was destroyed`, "9": `there is no version 9 at "secret/data/a"`, "x": "is no version of KV v2"} {
 		if _, _, err := w.read(t, "shop", store.Ref{Name: "a", Version: version}); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("got %v of version %s, want %s", err, version, text)
 		}

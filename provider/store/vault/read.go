@@ -19,6 +19,7 @@ import (
 
 	"github.com/coffre-csi/coffre/auth/vault"
 	"github.com/coffre-csi/coffre/provider/store"
+	"github.com/coffre-csi/coffre/provider/store/ask"
 )
 
 // Types of object, beside the KV engine's secrets.
@@ -187,7 +188,9 @@ func (a *asking) read(ctx context.Context, rd read) (store.Secret, *store.Error)
 // unwrap takes an answer out of its wrapping, as a proxy or a policy may have
 // put it: the wrapping token is good for one use.
 func (a *asking) unwrap(ctx context.Context, token string) (secret *api.Secret, err error) {
-	_, err = a.Do(ctx, "unwrap", func(ctx context.Context) (err error) {
+	caller := a.Caller
+	caller.Judge = func(err error) ask.Verdict { return a.judge(err, vault.Credential{}) }
+	_, err = caller.Do(ctx, "unwrap", func(ctx context.Context) (err error) {
 		secret, err = a.login.Do(ctx, vault.Call{Method: http.MethodPost, Path: "sys/wrapping/unwrap", Token: token})
 		return err
 	})

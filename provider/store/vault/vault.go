@@ -289,16 +289,7 @@ func (o *opened) enter(ctx context.Context) (*asking, *store.Error) {
 	a := &asking{opened: o}
 	a.Caller = ask.Caller{
 		Pacer: o.cloud.pacer(o.address), Tenant: o.tenant, Last: true,
-		Judge: a.judge, Count: a.count,
-		Renew: func(ctx context.Context) error {
-			if !o.login.Refused(a.credential()) {
-				return errors.New("it was renewed not long ago")
-			}
-			if err := a.signIn(ctx); err != nil {
-				return err
-			}
-			return nil
-		},
+		Count: a.count,
 	}
 	if err := a.signIn(ctx); err != nil {
 		return nil, err
@@ -323,7 +314,23 @@ func (a *asking) credential() vault.Credential {
 	return a.token
 }
 
-func (a *asking) judge(err error) ask.Verdict {
+// renew signs in again after a token was refused, unless another read of the
+// same mount did so meanwhile.
+func (a *asking) renew(ctx context.Context, refused vault.Credential) error {
+	if a.credential().Reveal() != refused.Reveal() {
+		return nil
+	}
+	if !a.login.Refused(refused) {
+		return errors.New("it was renewed not long ago")
+	}
+	if err := a.signIn(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// judge reads the answer to a request that was made by a token.
+func (a *asking) judge(err error, by vault.Credential) ask.Verdict {
 	r := new(vault.Refused)
 	if !errors.As(err, &r) {
 		return ask.Verdict{Transient: fault.ReasonOf(err) == fault.Unavailable}
@@ -331,9 +338,10 @@ func (a *asking) judge(err error) ask.Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	reason := r.Reason()
+	fresh := a.fresh && a.token.Reveal() == by.Reveal()
 	return ask.Verdict{
 		Throttled: reason == fault.Throttled, Transient: reason == fault.Unavailable,
-		Expired: r.Status == http.StatusForbidden && !r.Foreign && !a.fresh,
+		Expired: r.Status == http.StatusForbidden && !r.Foreign && !fresh,
 		Code:    fmt.Sprint(r.Status), RetryAfter: r.RetryAfter,
 	}
 }
@@ -346,7 +354,10 @@ func (a *asking) count(op, answer string) {
 
 // call makes one request until it is answered.
 func (a *asking) call(ctx context.Context, op string, call vault.Call) (secret *api.Secret, by vault.Credential, err error) {
-	_, err = a.Do(ctx, op, func(ctx context.Context) (err error) {
+	caller := a.Caller
+	caller.Judge = func(err error) ask.Verdict { return a.judge(err, by) }
+	caller.Renew = func(ctx context.Context) error { return a.renew(ctx, by) }
+	_, err = caller.Do(ctx, op, func(ctx context.Context) (err error) {
 		by = a.credential()
 		call.Token = by.Reveal()
 		secret, err = a.login.Do(ctx, call)

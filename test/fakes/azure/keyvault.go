@@ -47,6 +47,7 @@ type Version struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 
 	NoAttributes bool `json:"noAttributes,omitempty"`
+	NoValue      bool `json:"noValue,omitempty"` // a secret's answer has none
 
 	// Status and Code are answered in the place of the version.
 	Status int    `json:"status,omitempty"`
@@ -450,7 +451,9 @@ func bundle(v *visit, one Version) map[string]any {
 	out := v.properties(v.object, one, true)
 	switch v.kind {
 	case Secrets:
-		out["value"] = one.Value
+		if !one.NoValue {
+			out["value"] = one.Value
+		}
 		if one.KID != "" {
 			out["kid"] = one.KID
 		}

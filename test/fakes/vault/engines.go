@@ -96,6 +96,26 @@ type Lease struct {
 	max   time.Duration
 	ttl   time.Duration
 	token *token
+	ends  []prolonged
+}
+
+// prolonged is an end that a lease had from a time on.
+type prolonged struct{ from, ends time.Time }
+
+// EndsBy is when the lease was to end, as it looked at a time.
+func (l Lease) EndsBy(at time.Time) (ends time.Time) {
+	for _, p := range l.ends {
+		if !p.from.After(at) {
+			ends = p.ends
+		}
+	}
+	return ends
+}
+
+// until sets the end.
+func (l *Lease) until(now, ends time.Time) {
+	l.Ends = ends
+	l.ends = append(l.ends, prolonged{now, ends})
 }
 
 // Leases are all that were ever issued, in order; those that are over, too.
@@ -134,8 +154,9 @@ func earlier(a, b time.Time) time.Time {
 func (s *Server) lend(t *token, path string, lent Lent) answer {
 	l := &Lease{
 		ID: fmt.Sprintf("%s/%08d", path, s.count), Path: path, Username: fmt.Sprintf("user-%d", s.count), Subject: t.subject,
-		Issued: s.now(), Ends: s.now().Add(lent.TTL), ttl: lent.TTL, max: lent.Max, token: t,
+		Issued: s.now(), ttl: lent.TTL, max: lent.Max, token: t,
 	}
+	l.until(s.now(), s.now().Add(lent.TTL))
 	s.leases[l.ID] = l
 	return answer{status: http.StatusOK, lease: l, left: lent.TTL, data: map[string]any{"username": l.Username, "password": "of-" + l.Username}}
 }
@@ -147,14 +168,14 @@ func (s *Server) renew(id string) answer {
 		return refused(http.StatusBadRequest, "lease not found")
 	}
 	left := min(l.ttl, l.Issued.Add(l.max).Sub(s.now()))
-	l.Ends = s.now().Add(left)
+	l.until(s.now(), s.now().Add(left))
 	l.Renewed++
 	return answer{status: http.StatusOK, lease: l, left: left}
 }
 
 func (s *Server) revoke(id string) answer {
 	if l := s.leases[id]; l != nil {
-		l.Ends = earlier(l.Ends, s.now())
+		l.until(s.now(), earlier(l.Ends, s.now()))
 	}
 	return answer{status: http.StatusNoContent}
 }
