@@ -100,4 +100,6 @@ func (g *google) tokens(sa string) auth.Tokens {
 	return auth.Tokens{poolOfShop: auth.NewToken(token, oidc.Expiry(token))}
 }
 
+func (g *google) object(name string) string { return "{name: " + name + "}" }
+
 func (g *google) whose(string) string { return "" }

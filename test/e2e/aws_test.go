@@ -22,7 +22,7 @@ func TestIRSAPodReadsItsFilesThroughTheAWSDialect(t *testing.T) {
 	document := `{"username": "shop", "password": "p@ss \"wörd\"", "port": 3306}`
 	version := put(t, "secret", "e2e-irsa/mysql", document)
 	put(t, "parameter", "/e2e-irsa/greeting", "hello\n")
-	addToAWS(t, object{"roles": []object{ns.reader().object()}})
+	addTo(t, "aws", object{"roles": []object{ns.reader().object()}})
 	ns.assume("app", ns.reader().arn())
 	ns.apply(
 		awsClass("mysql", map[string]string{"region": awsRegion, "objects": `
@@ -65,7 +65,7 @@ func TestIRSARotationReachesFileAndSecret(t *testing.T) {
 	needAWS(t)
 	ns := newNamespace(t, "e2e-irsa-rotation")
 	before := put(t, "secret", "e2e-irsa-rotation/mysql", `{"password": "before"}`)
-	addToAWS(t, object{"roles": []object{ns.reader().object()}})
+	addTo(t, "aws", object{"roles": []object{ns.reader().object()}})
 	ns.assume("app", ns.reader().arn())
 	ns.apply(
 		awsClass("mysql", map[string]string{"region": awsRegion, "objects": `
@@ -95,7 +95,7 @@ func TestAServiceAccountThatTheRoleDoesNotTrustGetsAClearEvent(t *testing.T) {
 	put(t, "secret", "e2e-irsa-untrusted/mysql", "hunter2")
 	others := ns.reader()
 	others.account = "payroll:app" // the same name in another namespace
-	addToAWS(t, object{"roles": []object{others.object()}})
+	addTo(t, "aws", object{"roles": []object{others.object()}})
 	ns.assume("app", others.arn())
 	ns.apply(
 		awsClass("mysql", map[string]string{"region": awsRegion, "objects": "- {objectName: e2e-irsa-untrusted/mysql, objectType: secretsmanager, objectAlias: password}"}),
@@ -108,7 +108,7 @@ func TestAServiceAccountThatTheRoleDoesNotTrustGetsAClearEvent(t *testing.T) {
 	)
 
 	// The trust policy is mended, and the pod starts by itself.
-	addToAWS(t, object{"roles": []object{ns.reader().object()}})
+	addTo(t, "aws", object{"roles": []object{ns.reader().object()}})
 	ns.ready("app")
 	ns.expectFile("app", "/secrets/mysql/password", "hunter2")
 }
@@ -132,7 +132,7 @@ func TestADeniedSecretNamesRoleServiceAccountAndPermission(t *testing.T) {
 	needAWS(t)
 	ns := newNamespace(t, "e2e-irsa-denied")
 	put(t, "secret", "payroll/salaries", "a secret of others")
-	addToAWS(t, object{"roles": []object{ns.reader().object()}})
+	addTo(t, "aws", object{"roles": []object{ns.reader().object()}})
 	ns.assume("app", ns.reader().arn())
 	ns.apply(
 		awsClass("upstream", map[string]string{"region": awsRegion, "objects": "- {objectName: payroll/salaries, objectType: secretsmanager, objectAlias: salaries}"}),
@@ -154,7 +154,7 @@ func TestPodIdentityPodReadsItsFile(t *testing.T) {
 	}
 	ns := newNamespace(t, "e2e-pod-identity")
 	put(t, "secret", "e2e-pod-identity/mysql", "hunter2")
-	addToAWS(t, object{
+	addTo(t, "aws", object{
 		"roles":        []object{ns.reader().object()},
 		"associations": []object{{"namespace": ns.name, "serviceAccount": "app", "roleArn": ns.reader().arn()}},
 	})
@@ -183,7 +183,7 @@ func TestEachAudienceHasItsOwnToken(t *testing.T) {
 	podIdentity.name, podIdentity.on = "e2e-audiences-pod-identity", []string{"*:secret:e2e-audiences/pod-identity-*"}
 	put(t, "secret", "e2e-audiences/irsa", "for sts.amazonaws.com")
 	put(t, "secret", "e2e-audiences/pod-identity", "for pods.eks.amazonaws.com")
-	addToAWS(t, object{
+	addTo(t, "aws", object{
 		"roles":        []object{irsa.object(), podIdentity.object()},
 		"associations": []object{{"namespace": ns.name, "serviceAccount": "app", "roleArn": podIdentity.arn()}},
 	})
@@ -206,7 +206,7 @@ func TestRegionIsTheNodesWhereNothingElseNamesOne(t *testing.T) {
 	}
 	ns := newNamespace(t, "e2e-node-region")
 	put(t, "secret", "e2e-node-region/mysql", "hunter2")
-	addToAWS(t, object{"roles": []object{ns.reader().object()}})
+	addTo(t, "aws", object{"roles": []object{ns.reader().object()}})
 	ns.assume("app", ns.reader().arn())
 	ns.apply(
 		awsClass("mysql", map[string]string{"objects": "- {objectName: e2e-node-region/mysql, objectType: secretsmanager, objectAlias: password}"}),
@@ -234,7 +234,7 @@ func TestTheExamplesWorkAsTheyAre(t *testing.T) {
 	exampleRan = true
 	ns := newNamespace(t, exampleNamespace)
 	put(t, "secret", "prod/mysql", `{"username": "shop", "password": "from the example"}`)
-	addToAWS(t, object{"roles": []object{role{
+	addTo(t, "aws", object{"roles": []object{role{
 		name: "shop", account: "shop:mysql-client",
 		actions: []string{"secretsmanager:GetSecretValue"}, on: []string{"*:secret:prod/mysql-*"},
 	}.object()}})

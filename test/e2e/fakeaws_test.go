@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -55,41 +56,36 @@ func startAWS() error {
 	if fakeCloudImage == "" {
 		return nil
 	}
-	discovery, err := kubectl("get", "--raw", "/.well-known/openid-configuration")
-	if err != nil {
-		return err
-	}
-	var issuer struct{ Issuer string }
-	if err := json.Unmarshal([]byte(discovery), &issuer); err != nil {
-		return err
-	}
-	args := []string{
-		fmt.Sprintf("-listen=https://0.0.0.0:%d", awsPort), fmt.Sprintf("-control=0.0.0.0:%d", controlPort), "-tls-dir=/identity",
-		"-issuer=" + issuer.Issuer, "-jwks-file=/identity/jwks.json", "-default-region=" + awsRegion,
-	}
+	args := []string{fmt.Sprintf("-listen=https://0.0.0.0:%d", awsPort), "-default-region=" + awsRegion}
 	if platform != "" { // elsewhere the address is the real agent's, or nobody's
 		args = append(args, "-agent-listen=http://169.254.170.23:80")
 	}
-	if err := apply(object{
-		"apiVersion": "v1",
-		"kind":       "Pod",
-		"metadata":   object{"name": awsName, "namespace": system},
-		"spec": object{
-			"nodeSelector":                  object{"kubernetes.io/hostname": node},
-			"hostNetwork":                   true,
-			"automountServiceAccountToken":  false,
-			"terminationGracePeriodSeconds": 0,
-			"containers": []object{{
-				"name": "aws", "image": fakeCloudImage, "imagePullPolicy": "IfNotPresent", "args": args,
-				"readinessProbe": object{"httpGet": object{"path": "/healthz", "port": controlPort}, "periodSeconds": 1},
-				"volumeMounts":   []object{{"name": "identity", "mountPath": "/identity", "readOnly": true}},
-			}},
-			"volumes": []object{{"name": "identity", "secret": object{"secretName": awsName}}},
-		},
-	}); err != nil {
+	return startFake(awsName, object{"hostNetwork": true}, args...)
+}
+
+// startFake starts fake clouds that let in whom the cluster's tokens name. spec
+// is what their pod has beside its container.
+func startFake(name string, spec object, args ...string) error {
+	issuer, err := clusterIssuer()
+	if err != nil {
 		return err
 	}
-	_, err = kubectl("-n", system, "wait", "--for=condition=Ready", "pod/"+awsName, "--timeout="+patience.String())
+	args = append(args, fmt.Sprintf("-control=0.0.0.0:%d", controlPort), "-tls-dir=/identity", "-issuer="+issuer, "-jwks-file=/identity/jwks.json")
+	maps.Copy(spec, object{
+		"nodeSelector":                  object{"kubernetes.io/hostname": node},
+		"automountServiceAccountToken":  false,
+		"terminationGracePeriodSeconds": 0,
+		"containers": []object{{
+			"name": "clouds", "image": fakeCloudImage, "imagePullPolicy": "IfNotPresent", "args": args,
+			"readinessProbe": object{"httpGet": object{"path": "/healthz", "port": controlPort}, "periodSeconds": 1},
+			"volumeMounts":   []object{{"name": "identity", "mountPath": "/identity", "readOnly": true}},
+		}},
+		"volumes": []object{{"name": "identity", "secret": object{"secretName": awsName}}},
+	})
+	if err := apply(object{"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": system}, "spec": spec}); err != nil {
+		return err
+	}
+	_, err = kubectl("-n", system, "wait", "--for=condition=Ready", "pod/"+name, "--timeout="+patience.String())
 	return err
 }
 
@@ -106,10 +102,14 @@ func needAWS(t *testing.T) {
 	}
 }
 
-// awsControl sends a body to the fake's control endpoint, by way of the API
+// control sends a body to a fake cloud's control endpoint, by way of the API
 // server, and reads what it answers. verb is kubectl's word for the method.
-func awsControl(verb, path, body string, into any) error {
-	out, err := command(body, "kubectl", verb, "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/aws/%s", system, awsName, controlPort, path), "-f", "-")
+func control(cloud, verb, path, body string, into any) error {
+	pod := awsName
+	if cloud != "aws" {
+		pod = cloudsName
+	}
+	out, err := command(body, "kubectl", verb, "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/%s/%s", system, pod, controlPort, cloud, path), "-f", "-")
 	if err == nil && into != nil {
 		err = json.Unmarshal([]byte(out), into)
 	}
@@ -121,16 +121,8 @@ func awsControl(verb, path, body string, into any) error {
 func put(t *testing.T, kind, name, value string) string {
 	t.Helper()
 	var answer struct{ Version any }
-	must(t, awsControl("replace", kind+"?"+url.Values{"region": {awsRegion}, "name": {name}}.Encode(), value, &answer))
+	must(t, control("aws", "replace", kind+"?"+url.Values{"region": {awsRegion}, "name": {name}}.Encode(), value, &answer))
 	return fmt.Sprint(answer.Version)
-}
-
-// addToAWS adds roles and associations.
-func addToAWS(t *testing.T, world object) {
-	t.Helper()
-	body, err := json.Marshal(world)
-	must(t, err)
-	must(t, awsControl("create", "world", string(body), nil))
 }
 
 // A role is an IAM role with one ServiceAccount in its trust policy.

@@ -21,7 +21,8 @@ const (
 	coffreName = "coffre" // release, DaemonSet and container
 	probe      = "coffre-e2e-probe"
 	faultyName = "coffre-e2e-faulty"
-	awsName    = "coffre-e2e-aws" // the fake AWS: pod and Secret
+	awsName    = "coffre-e2e-aws"    // the fake AWS: pod and Secret
+	cloudsName = "coffre-e2e-clouds" // the fake Google and Azure
 
 	// What the pods of the driver and of Coffre are found by.
 	driverLabel = "app=secrets-store-csi-driver"
@@ -155,7 +156,7 @@ func tidy() error {
 		_, driverErr := command("", "helm", "uninstall", driverName, "-n", system, "--ignore-not-found", "--wait")
 		err = errors.Join(err, driverErr)
 	}
-	_, restErr := kubectl("-n", system, "delete", "--ignore-not-found", "daemonset/"+faultyName, "pod/"+probe, "pod/"+awsName, "secret/"+awsName, "secret/"+documentsSecret, "secret/"+keySecret)
+	_, restErr := kubectl("-n", system, "delete", "--ignore-not-found", "daemonset/"+faultyName, "pod/"+probe, "pod/"+awsName, "pod/"+cloudsName, "secret/"+awsName, "secret/"+documentsSecret, "secret/"+keySecret)
 	return errors.Join(err, restErr)
 }
 
@@ -194,7 +195,11 @@ func installCoffre() error {
 	if err != nil {
 		return err
 	}
-	args = append(args, "--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
+	names, err := startClouds()
+	if err != nil {
+		return err
+	}
+	args = append(append(args, names...), "--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
 	args = append([]string{"install", coffreName, "../../charts/coffre", "-n", system,
 		"-f", "../../manifests/examples/values.yaml", "-f", "values/coffre.yaml"}, args...)
 	_, err = command("", "helm", args...)

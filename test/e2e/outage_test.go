@@ -34,7 +34,7 @@ func TestPodsStartWhileTheStoreIsDown(t *testing.T) {
 		t.Helper()
 		both := ns.reader().object()
 		both["subjects"] = []string{"system:serviceaccount:e2e-outage:app", "system:serviceaccount:e2e-outage:stranger"}
-		addToAWS(t, object{"roles": []object{both}})
+		addTo(t, "aws", object{"roles": []object{both}})
 		return put(t, "secret", "e2e-outage/mysql", `{"password": "`+password+`"}`)
 	}
 	fill("before")
