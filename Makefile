@@ -20,6 +20,10 @@ build: ## bin/coffre, static
 demo: build ## mount the examples from an encrypted document, change it, see the new version arrive
 	@tools=$$(test/tools/sops/build.sh) && test/demo/demo.sh bin/coffre "$$tools"
 
+.PHONY: demo-vault
+demo-vault: build ## the same on Vault's own core: KV, a dynamic credential, a certificate
+	@tools=$$(test/tools/vault/build.sh) && test/demo/vault.sh bin/coffre "$$tools"
+
 .PHONY: test
 test: unit chart-test check-manifests image-test ## all tests that need no cluster
 
@@ -59,7 +63,7 @@ e2e: ## test on a real Kubernetes with the upstream driver; needs root, or KUBEC
 # Every parser that a tenant can reach. FUZZTIME=5m for a longer look; by
 # number of runs, for go's fuzzer may call its own end of time a failure.
 FUZZTIME ?= 10000x
-FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan provider/dialect/azure:FuzzPlan \
+FUZZ = provider:FuzzMount provider/budget:FuzzCompile provider/request:FuzzParse provider/strict:FuzzDecode provider/dialect/coffre:FuzzPlan provider/dialect/aws:FuzzPlan provider/dialect/gcp:FuzzPlan provider/dialect/azure:FuzzPlan provider/dialect/vault:FuzzPlan \
 	provider/render:FuzzFormats provider/render:FuzzFiles provider/certificate:FuzzParse provider/template:FuzzTemplate provider/jmespath:FuzzSearch provider/store/sops:FuzzDocument
 
 .PHONY: fuzz

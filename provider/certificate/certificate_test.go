@@ -241,6 +241,7 @@ func TestRefusals(t *testing.T) {
 		{"no certificate", "hunter2", "", "holds no certificate"},
 		{"too long", strings.Repeat("x", MaxBytes+1), "", "at most 1048576"},
 		{"a PFX with another password", string(locked), "wrong", "its password is another"},
+		{"a PFX with a password", string(locked), "", "its password is not the empty one"},
 		{"a PFX cut short", string(locked[:200]), "right", "cannot be read as one"},
 		{"a broken certificate", "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n", "", "its certificate 1 cannot be read"},
 		{"a broken key", "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n", "", "of no kind that can be read"},

@@ -93,8 +93,10 @@ func chargeIterations(b *budget.Budget, n int) error {
 	return b.Work(n * iterationWork)
 }
 
-// ErrPassword says that a PFX has another password than the one given.
-var ErrPassword error = &Error{"cannot be opened: its password is another; name the secret that holds it as sourcePassword"}
+// ErrPassword says that a PFX has a password, where none was given.
+var ErrPassword error = &Error{"cannot be opened: its password is not the empty one; name the secret that holds it as sourcePassword"}
+
+var errOther error = &Error{"cannot be opened: its password is another than that of sourcePassword"}
 
 // password is the form of a password that the MAC of a content proves: an empty
 // one has two. A PFX without a MAC proves nothing.
@@ -118,7 +120,10 @@ func (m macData) password(b *budget.Budget, content []byte, password string) ([]
 		}
 	}
 
-	return nil, ErrPassword
+	if password == "" {
+		return nil, ErrPassword
+	}
+	return nil, errOther
 }
 
 // sum is the MAC of a content.

@@ -43,6 +43,8 @@ func azureFixtures(t *testing.T) map[string]string {
 		f["pfx_ec_"+name] = azurePFX(t, pkcs12.LegacyDES, ec, chain, strings.Fields(order))
 	}
 	f["pfx_modern_aes_sha256"] = azurePFX(t, pkcs12.Modern2023, ec, chain, []string{"leaf", "int1", "root"})
+	locked := fixture.OK[[]byte](t)(pkcs12.Modern2023.Encode(ec, chain["leaf"], nil, "locked"))
+	f["pfx_locked"] = base64.StdEncoding.EncodeToString(locked)
 
 	private := fixture.OK[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
 	own := signed(t, "self", private.Public(), nil, private, nil)

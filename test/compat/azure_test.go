@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,4 +101,84 @@ func (w *azureWorld) amend(req *pb.MountRequest) {
 	if w.given.SecretsRaw != nil {
 		req.Secrets = *w.given.SecretsRaw
 	}
+}
+
+// Every mistake is one line that says what is wrong, whose it is and what to
+// do. Azure is the strict fake: tokens, federated credentials and roles are
+// checked.
+func TestEveryMistakeIsOneLineInTheDialectOfTheAzureProvider(t *testing.T) {
+	m := strictAzure(t, "azure")
+	m.class = map[string]string{
+		"keyvaultName": "shop", "tenantId": azure.DefaultTenant, "clientID": azureClient, "objects": "- {objectName: mysql, objectType: secret}",
+	}
+	m.refuse(t, "azure-refusals.json")
+}
+
+func TestEveryMistakeWithKeyVaultIsOneLineInCoffresOwnSchema(t *testing.T) {
+	m := strictAzure(t, "coffre")
+	m.class = map[string]string{"inlineStore": "{kind: azure-key-vault, vault: shop}", "objects": "[{name: mysql, file: mysql}]"}
+	m.refuse(t, "coffre-azure-refusals.json")
+}
+
+const (
+	azureClient  = "aaaaaaaa-0000-4000-8000-000000000001" // trusts the pods, and may read
+	azureOther   = "aaaaaaaa-0000-4000-8000-000000000002" // trusts others
+	secretsUser  = "Key Vault Secrets User"
+	aDayLongGone = 1700000000
+)
+
+// strictAzure is a vault with secrets of the pods and of others, and vaults that
+// let nobody in.
+func strictAzure(t *testing.T, dialect string) mistakes {
+	t.Helper()
+	w := beginAzure(t, azure.Options{})
+	resolve(t, azureAddress+" shop.vault.azure.net nowhere.vault.azure.net foreign.vault.azure.net closed.vault.azure.net login.microsoftonline.com")
+	w.azure.AddIssuer(w.node.Issuer.URL, w.node.Issuer.Keys())
+	var trusted []azure.Federated
+	for _, name := range []string{"api", "bare", "fresh-1", "fresh-2", "fresh-3", "fresh-4", "fresh-5"} {
+		trusted = append(trusted, azure.Federated{Issuer: w.node.Issuer.URL, Subject: "system:serviceaccount:shop:" + name})
+		w.node.Kube.SetServiceAccount("shop", name, map[string]string{
+			"azure.workload.identity/client-id": azureClient, "azure.workload.identity/tenant-id": azure.DefaultTenant,
+		})
+	}
+	w.node.Kube.SetServiceAccount("shop", "bare", nil)
+	w.azure.AddApp(azure.App{ClientID: azureClient, Federated: trusted})
+	w.azure.AddApp(azure.App{ClientID: azureOther, Federated: []azure.Federated{{Issuer: w.node.Issuer.URL, Subject: "system:serviceaccount:billing:payroll"}}})
+	w.azure.AddVault("foreign", azure.Vault{Tenant: "99999999-2222-3333-4444-555555555555"})
+	w.azure.AddVault("closed", azure.Vault{Closed: "firewall"})
+	w.fillShop(t)
+
+	stores := filepath.Join(t.TempDir(), "stores.yaml")
+	if err := os.WriteFile(stores, []byte("stores: {}\n"), 0o600); err != nil {
+		t.Fatalf("the stores' file: %v", err)
+	}
+	client := w.node.Serve(t, program.Build(t), dialect, nil, "--stores", stores)
+
+	return mistakes{node: w.node, client: client, gate: w.azure.Gate, audience: "api://AzureADTokenExchange"}
+}
+
+// fillShop puts secrets into the vault shop. Of all but one the pods are
+// readers.
+func (w *azureWorld) fillShop(t *testing.T) {
+	t.Helper()
+	w.azure.AddVault("shop", azure.Vault{})
+	off := false
+	fixtures := azureFixtures(t)
+	kid := "https://shop.vault.azure.net/keys/web/v1"
+	for name, v := range map[string]azure.Version{
+		"mysql":    {Value: `{"password":"s3cret"}`},
+		"word":     {Value: "changeit"},
+		"short":    {Value: "abc"},
+		"off":      {Value: "x", Enabled: &off},
+		"web":      {Value: fixtures["key_ec"] + fixtures["cert_leaf"], KID: kid, ContentType: "application/x-pem-file"},
+		"locked":   {Value: fixtures["pfx_locked"], ContentType: "application/x-pkcs12"},
+		"salaries": {Value: "secret of others"},
+	} {
+		v.Version, v.Created = "v1", aDayLongGone
+		w.azure.SetObject("shop", azure.Secrets, name, v)
+		if name != "salaries" {
+			w.azure.Grant("shop/secrets/"+name, secretsUser, azureClient)
+		}
+	}
+	w.azure.Grant("shop/secrets/none", secretsUser, azureClient)
 }

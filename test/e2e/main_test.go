@@ -190,9 +190,14 @@ func installDriver() error {
 func installCoffre() error {
 	colon := strings.LastIndex(coffreImage, ":") // a registry's port has one too
 	repository, tag := coffreImage[:max(colon, 0)], coffreImage[colon+1:]
-	_, err := command("", "helm", "install", coffreName, "../../charts/coffre", "-n", system,
-		"-f", "../../manifests/examples/values.yaml", "-f", "values/coffre.yaml",
-		"--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
+	args, err := vaultValues()
+	if err != nil {
+		return err
+	}
+	args = append(args, "--set", "image.repository="+repository, "--set-string", "image.tag="+tag, "--wait", "--timeout", patience.String())
+	args = append([]string{"install", coffreName, "../../charts/coffre", "-n", system,
+		"-f", "../../manifests/examples/values.yaml", "-f", "values/coffre.yaml"}, args...)
+	_, err = command("", "helm", args...)
 	return err
 }
 

@@ -94,11 +94,7 @@ func needsRole(m vaultauth.Method) bool {
 // parameter is one that each provider prefixes in its own ways: the first
 // prefix that is there wins, even with nothing behind it.
 func (r *reader) parameter(name string) (value string, present bool) {
-	prefixes := []string{"vault"}
-	if r.Provider == OpenBao {
-		prefixes = []string{"bao", "openbao", "vault"}
-	}
-	for _, prefix := range prefixes {
+	for _, prefix := range r.prefixes() {
 		if v, ok := r.req.Parameters[prefix+name]; ok {
 			return v, true
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,4 +63,62 @@ func TestEveryPrefixOfOpenBaoIsReadAndTheFirstWins(t *testing.T) {
 	if s.Address != "https://bao.example" || s.Role != "o" {
 		t.Errorf("got the address %s and role %s, want those of bao and openbao", s.Address, s.Role)
 	}
+}
+
+func TestParametersWithoutEffectAreTold(t *testing.T) {
+	parameters := map[string]string{
+		"roleName": "r", "objects": "", "vaultAddres": "x", "secretPath": "x", "baoNamespace": "a", "vaultNamespace": "b", "vaultroleName": "r",
+	}
+	for provider, want := range map[string][]string{
+		Vault: {
+			`baoNamespace: unknown parameter, which is ignored; did you mean "vaultNamespace"?`,
+			`secretPath: unknown parameter, which is ignored; it belongs in an entry of objects`,
+			`vaultAddres: unknown parameter, which is ignored; did you mean "vaultAddress"?`,
+			`vaultroleName: unknown parameter, which is ignored`,
+		},
+		OpenBao: {
+			`secretPath: unknown parameter, which is ignored; it belongs in an entry of objects`,
+			`vaultAddres: unknown parameter, which is ignored; did you mean "vaultAddress"?`,
+			`vaultNamespace: is ignored: baoNamespace hides it`,
+			`vaultroleName: unknown parameter, which is ignored; did you mean "vaultRoleName"?`,
+		},
+	} {
+		var got []string
+		for _, e := range (Dialect{Provider: provider}).Ignored(parameters) {
+			got = append(got, e.Error())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", provider, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+func FuzzPlan(f *testing.F) {
+	f.Add("[{objectName: a, secretPath: secret/data/a, secretKey: k, filePermission: 0640}]", "https://vault.example", false)
+	f.Add("- {objectName: a, secretPath: '/v1/p?x=1', secretArgs: {a: [1, {b: c}]}, method: PUT, encoding: hex}", "unix:///x", true)
+	f.Add("- {objectName: d, secretPath: p, keys: '*', optional: true, refresh: 5m}", "", true)
+	f.Add("- {objectName: t, secretPath: p, template: '{{ .a }}'}", "http://[::1]:8200/prefix/", false)
+	f.Add("- &a {objectName: a, secretPath: p, secretArgs: {k: &b [1]}}\n- {<<: *a, objectName: b}", "x", false)
+	f.Fuzz(func(t *testing.T, objects, address string, openbao bool) {
+		d := Dialect{Provider: Vault}
+		if openbao {
+			d = Dialect{Provider: OpenBao, VersionKey: []byte("0123456789abcdef0123456789abcdef")}
+		}
+		p, err := read(d, map[string]string{"roleName": "r", "vaultAddress": address, "objects": objects})
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("got an error without a text")
+			}
+			return
+		}
+		for _, o := range p.Objects {
+			ref := o.Sources[0].Query.Ref
+			if ref.Name == "" || slices.Contains(strings.Split(ref.Name, "/"), "..") && !strings.Contains(ref.Name, "?") {
+				t.Errorf("got the path %q, want one below /v1/", ref.Name)
+			}
+			if reason := plan.PathFault(o.Output.File); reason != "" && !strings.HasSuffix(o.Output.File, "/") {
+				t.Errorf("got the file %q, which %s", o.Output.File, reason)
+			}
+		}
+	})
 }
