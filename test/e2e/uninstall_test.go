@@ -28,7 +28,7 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	// 2. With the release goes everything that it brought.
 	served, err := onNode("busybox ls -A /providers")
 	must(t, err)
-	sockets := []string{"coffre.sock", "aws.sock"}
+	sockets := []string{"coffre.sock", "aws.sock", "vault.sock"}
 	for _, socket := range sockets {
 		if !slices.Contains(strings.Fields(served), socket) {
 			t.Fatalf("before the uninstall the providers' folder has no %s, but %q", socket, served)
