@@ -493,15 +493,18 @@ func (b *Broker) Leased(token string) {
 	b.leased[token]++
 }
 
-// Unleased takes the lease away, and says whether it was the last one.
+// Unleased takes the lease away, and says whether it was the last one. Of a
+// token that a process before this one was given nobody knows that.
 func (b *Broker) Unleased(token string) (last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.leased[token]--; b.leased[token] > 0 {
+	left, known := b.leased[token]
+	if left--; left > 0 {
+		b.leased[token] = left
 		return false
 	}
 	delete(b.leased, token)
-	return true
+	return known
 }
 
 // RevokeToken ends a token and all that it issued.

@@ -126,6 +126,15 @@ func TestACertificateThatLinksToNothingComesLast(t *testing.T) {
 	}
 }
 
+func TestTheLeafIsTheCertificateOfTheKey(t *testing.T) {
+	w, other := newWorld(t, made()["ECDSA"], true), newWorld(t, made()["RSA"], true)
+	other.leaf.Subject.CommonName = "other"
+	c := w.bundle(t, other.leaf, w.middle, w.leaf)
+	if got := names(c.Chain()); got != "leaf middle other" {
+		t.Errorf("got %s, want the key's leaf and its issuer first", got)
+	}
+}
+
 func TestEveryFormOfAKeyIsReadAndWrittenAsPKCS8(t *testing.T) {
 	rsaKey, ecKey := made()["RSA"].(*rsa.PrivateKey), made()["ECDSA"].(*ecdsa.PrivateKey)
 	ec, _ := x509.MarshalECPrivateKey(ecKey)

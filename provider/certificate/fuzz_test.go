@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/coffre-csi/coffre/provider/budget"
+	"github.com/coffre-csi/coffre/test/cost"
 )
 
 func FuzzParse(f *testing.F) {
@@ -19,7 +20,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value []byte, password string) {
 		b := budget.New(t.Context(), nil, "shop")
-		c, err := Parse(b, value, password)
+		var c *Bundle
+		var err error
+		cost.Of(t, len(value), func() { c, err = Parse(b, value, password) })
 		if err != nil {
 			return
 		}

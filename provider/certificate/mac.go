@@ -23,6 +23,10 @@ const maxIterations = 300_000
 // keys' worth of them in the old schemes.
 const iterationWork = 128
 
+// oldIterationBytes is what the library allocates for one iteration of an old
+// scheme: a hash for each of three.
+const oldIterationBytes = 96
+
 var (
 	oidSHA1   = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}
 	oidSHA256 = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
@@ -82,7 +86,11 @@ func chargeScheme(b *budget.Budget, a pkix.AlgorithmIdentifier) error {
 		return errScheme
 	}
 
-	return chargeIterations(b, old.Iterations)
+	if err := chargeIterations(b, old.Iterations); err != nil {
+		return err
+	}
+
+	return b.Bytes(old.Iterations * oldIterationBytes)
 }
 
 // chargeIterations pays for a derivation before it is made.

@@ -22,8 +22,12 @@ const (
 	Legacy = "legacy" // 3DES and SHA-1: everything before
 )
 
-// Iterations of the library's encoders, three times over.
-const writtenIterations = 3 * 2048
+// Iterations of the library's encoders: of the certificates, the key and the
+// MAC.
+const (
+	iterations        = 2048
+	writtenIterations = 3 * iterations
+)
 
 // PFX writes the key and its chain; without a key the certificates, as a trust
 // store of Java. An empty password encrypts nothing worth the name, and is what
@@ -32,9 +36,12 @@ func (c *Bundle) PFX(b *budget.Budget, password, encryption string) ([]byte, err
 	if err := c.chargeWriting(b, writtenIterations*iterationWork); err != nil {
 		return nil, err
 	}
-	encoder := pkcs12.Modern2023
+	encoder, old := pkcs12.Modern2023, iterations/3 // of its MAC, which takes one hash
 	if encryption == Legacy {
-		encoder = pkcs12.LegacyDES
+		encoder, old = pkcs12.LegacyDES, 2*iterations
+	}
+	if err := b.Bytes(old * oldIterationBytes); err != nil {
+		return nil, err
 	}
 	encoder = encoder.WithRand(c.salts("pfx " + encryption))
 

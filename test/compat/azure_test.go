@@ -6,10 +6,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pavlo-v-chernykh/keystore-go/v4"
 	pb "sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/request"
@@ -181,4 +184,47 @@ func (w *azureWorld) fillShop(t *testing.T) {
 		}
 	}
 	w.azure.Grant("shop/secrets/none", secretsUser, azureClient)
+}
+
+// A certificate of Key Vault is a document in Coffre's own schema, and a file
+// of every format; a remount changes none of them.
+func TestACertificateOfKeyVaultIsFilesOfEveryFormat(t *testing.T) {
+	m := strictAzure(t, "coffre")
+	m.class = map[string]string{"inlineStore": "{kind: azure-key-vault, vault: shop}", "objects": `
+- {name: web, type: certificate, keys: "*"}
+- {name: web, type: certificate, format: pem, file: web.pem}
+- {name: web, type: certificate, format: pfx, file: web.pfx}
+- {name: web, type: certificate, format: jks, password: word, file: web.jks}
+`}
+
+	var before map[string]string
+	for range 2 {
+		answer, err := mount(t, m.client, m.request(t, refusal{Name: "a mount"}))
+		if err != nil {
+			t.Fatalf("got the error %v, want files", err)
+		}
+		files := map[string]string{}
+		for _, f := range answer.GetFiles() {
+			files[f.GetPath()] = string(f.GetContents())
+		}
+		if before != nil && !maps.Equal(files, before) {
+			t.Error("a remount changes a file")
+		}
+		before = files
+	}
+
+	if got, want := slices.Sorted(maps.Keys(before)), []string{"tls.crt", "tls.key", "web.jks", "web.pem", "web.pfx"}; !slices.Equal(got, want) {
+		t.Fatalf("got the files %q, want %q", got, want)
+	}
+	if before["web.pem"] != before["tls.key"]+before["tls.crt"] {
+		t.Error("web.pem is not the key and the certificate")
+	}
+	key, leaf, err := pkcs12.Decode([]byte(before["web.pfx"]), "")
+	if err != nil || key == nil || leaf.Subject.CommonName != "leaf" {
+		t.Errorf("web.pfx: got the error %v, want the leaf and its key", err)
+	}
+	store := keystore.New()
+	if err := store.Load(strings.NewReader(before["web.jks"]), []byte("changeit")); err != nil || !store.IsPrivateKeyEntry("certificate") {
+		t.Errorf("web.jks: got the error %v and the entries %q, want the entry certificate", err, store.Aliases())
+	}
 }

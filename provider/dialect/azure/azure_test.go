@@ -151,6 +151,31 @@ func TestWhatItsUsersAskedForReachesThePlan(t *testing.T) {
 	}
 }
 
+func TestTheFlagSplitsEveryCertificate(t *testing.T) {
+	p, err := read(Dialect{SeparateFiles: true}, class(map[string]string{"objects": `
+- {objectName: a, objectType: secret, objectFormat: jks, objectPassword: word}
+- {objectName: h, objectType: secret, objectVersionHistory: 2}
+- {objectName: k, objectType: key}
+- {objectName: n, objectType: secret, splitCertAndKey: false}
+- {objectName: j, objectType: secret, jsonKey: x}
+`}))
+	if err != nil {
+		t.Fatalf("got the error %v, want a plan", err)
+	}
+	var got []string
+	for _, o := range p.Objects {
+		name := o.Output.File
+		if o.Output.Rewrite != nil {
+			name += "N" + o.Output.Rewrite.With
+		}
+		got = append(got, fmt.Sprintf("%s%s %d", name, o.Output.Format, len(o.Sources)))
+	}
+	want := "a.crt 1|a.key 1|ajks 2|h/N.crt 1|h/N.key 1|h/ 1|k 1|n 1|j 1"
+	if text := strings.Join(got, "|"); text != want {
+		t.Errorf("got %s\nwant %s", text, want)
+	}
+}
+
 func TestMistakesHaveTheSentencesOfTheAzureProvider(t *testing.T) {
 	const before = "failed to mount objects, error: "
 	object := func(fields string) map[string]string {

@@ -152,6 +152,41 @@ func TestALeaseIsIssuedRenewedAndRevokedInVault(t *testing.T) {
 	}
 }
 
+// Without the right to revoke leases the token is revoked that issued them, but
+// not where others of it may be in use, from before a restart.
+func TestARestoredLeaseIsRevokedAloneOrNotAtAll(t *testing.T) {
+	w := begin(t)
+	o, got, err := w.read(t, "shop", store.Ref{Name: "lender/creds/a", Type: "read"}, store.Ref{Name: "lender/creds/b", Type: "read"})
+	if err != nil {
+		t.Fatalf("got the error %v, want two credentials", err)
+	}
+	w.broker = vault.New(vault.Options{})
+	w.kinds = Kinds(Options{Broker: w.broker})
+	restarted, err := w.open(t, w.identity(), "shop")
+	if err != nil {
+		t.Fatalf("got the error %v, want the store open", err)
+	}
+
+	err = restarted.Store.(store.Leaser).Revoke(t.Context(), []string{got[0].Lease})
+	if err == nil || !strings.Contains(err.Error(), "its policy must allow update on sys/leases/revoke") {
+		t.Errorf("got the error %v, want what the policy lacks", err)
+	}
+	if n := len(w.core.Leases(t, "lender/creds/b")); n != 1 {
+		t.Errorf("got %d leases of the other credential, want it alive", n)
+	}
+
+	w.core.Policy(t, "shop", policy+`path "sys/leases/revoke" { capabilities = ["update"] }`)
+	if err := restarted.Store.(store.Leaser).Revoke(t.Context(), []string{got[0].Lease}); err != nil {
+		t.Errorf("got the error %v, want the lease revoked", err)
+	}
+	if a, b := w.core.Leases(t, "lender/creds/a"), w.core.Leases(t, "lender/creds/b"); len(a) != 0 || len(b) != 1 {
+		t.Errorf("got %d and %d leases, want the one revoked and the other alive", len(a), len(b))
+	}
+	if err := o.Store.(store.Leaser).Revoke(t.Context(), []string{got[1].Lease}); err != nil {
+		t.Errorf("got the error %v, want the last one revoked", err)
+	}
+}
+
 func TestACertificateEndsWhenItSays(t *testing.T) {
 	w := begin(t)
 	_, got, err := w.read(t, "shop", store.Ref{Name: "pki/issue/web?common_name=a.example.com&ttl=1h", Type: "write"})

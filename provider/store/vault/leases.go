@@ -46,6 +46,7 @@ func (o *opened) Renew(ctx context.Context, text string) (time.Time, error) {
 	switch {
 	case err == nil:
 	case errors.As(err, &refused) && refused.Reason() == store.Denied:
+		b.Unleased(l.Token)
 		return time.Time{}, store.Errorf(store.Denied, "the token that the lease was issued to is over (%s)", refused)
 	case errors.As(err, &refused) && refused.Reason() == store.Invalid:
 		return time.Time{}, nil // the token cannot be renewed: a new lease is issued in time
