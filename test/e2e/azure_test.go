@@ -102,7 +102,7 @@ func TestAMissingFederatedCredentialIsAnEventWithTheCommand(t *testing.T) {
 	addTo(t, "azure", azureApp(ns, client, ""))
 	putAzure(t, "unknown", object{"version": "v1", "value": "hunter2"})
 	ns.apply(azureClass("mysql", client, "unknown"), pod{name: "app", classes: []string{"mysql"}}.object())
-	ns.awaitEvent("app", "rpc error: code = PermissionDenied ",
+	ns.awaitEvent("app", "failed to mount objects, error: failed to get objectType:secret, objectName:unknown, objectVersion:", "AADSTS70025",
 		"az identity federated-credential create", "--issuer "+issuer, "--subject system:serviceaccount:e2e-azure-unknown:app", "--audiences api://AzureADTokenExchange")
 
 	addTo(t, "azure", azureApp(ns, client, issuer))

@@ -175,7 +175,7 @@ func (ns namespace) expectFile(pod, path, want string) {
 // itself: that is quicker and cheaper than asking again and again.
 func (ns namespace) awaitFile(pod, path, want string) {
 	ns.t.Helper()
-	script := `until [ "$(busybox cat "$1")" = "$2" ]; do busybox sleep 0.2; done`
+	script := `until [ "$(busybox cat "$1"; busybox echo .)" = "$2." ]; do busybox sleep 0.2; done`
 	_, err := ns.exec(pod, "timeout", fmt.Sprint(int(patience.Seconds())), "busybox", "sh", "-c", script, "sh", path, want)
 	if err != nil {
 		got, readErr := ns.exec(pod, "cat", path)
