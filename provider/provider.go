@@ -30,6 +30,20 @@ type Explainer interface {
 	Explain(error) error
 }
 
+// Anonymous is a Dialect whose own provider asks for no service account: its
+// mounts may do without one, and without any token.
+type Anonymous interface {
+	Anonymous()
+}
+
+// named says what a request lacks that the dialect needs of every pod.
+func (p *Provider) named(r request.Request) error {
+	if _, is := p.Dialect.(Anonymous); is {
+		return nil
+	}
+	return r.Named()
+}
+
 // Secrets answers a plan's queries: the cache.
 type Secrets interface {
 	Get(ctx context.Context, id auth.Identity, queries []plan.Query) ([]plan.Answer, error)

@@ -111,6 +111,9 @@ func (s *Service) mount(ctx context.Context, in *pb.MountRequest, received func(
 	if req, err = request.Parse(in); err != nil {
 		return nil, invalid(s.provider.explain(err))
 	}
+	if err := s.provider.named(req); err != nil {
+		return nil, invalid(s.provider.explain(err))
+	}
 	if err := load.belongs(req.Identity.Namespace); err != nil {
 		return nil, internal(err)
 	}

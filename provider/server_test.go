@@ -179,6 +179,26 @@ func TestMountAnswersFilesAndVersions(t *testing.T) {
 	}
 }
 
+// anonymous is a dialect whose provider asks for no service account.
+type anonymous struct{ coffre.Dialect }
+
+func (anonymous) Anonymous() {}
+
+func TestAPodWithoutAServiceAccountIsRefusedWhereTheDialectNeedsOne(t *testing.T) {
+	s := &shelf{values: map[string]string{"a": "1"}}
+	nameless := mountRequest("[{name: a}]")
+	nameless.Attributes = strings.Replace(nameless.Attributes, `"csi.storage.k8s.io/serviceAccount.name":"api"`, `"csi.storage.k8s.io/serviceAccount.name":""`, 1)
+	client, _ := start(t, s, nil)
+	if _, err := client.Mount(t.Context(), nameless); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "names no csi.storage.k8s.io/serviceAccount.name") {
+		t.Errorf("got %v, want the attribute that is missing", err)
+	}
+
+	client, _ = start(t, s, func(service *Service) { service.provider.Dialect = anonymous{coffre.Dialect{Kinds: s.kinds()}} })
+	if r, err := client.Mount(t.Context(), nameless); err != nil || len(r.GetFiles()) != 1 {
+		t.Errorf("a dialect that needs none: got the error %v and %d files, want one", err, len(r.GetFiles()))
+	}
+}
+
 // The codes that leave a pod with an empty volume are never answered, whatever
 // happens (contracts: driver, rotation 2).
 func TestNoAnswerLeavesAPodWithAnEmptyVolume(t *testing.T) {

@@ -52,6 +52,7 @@ const (
 	PartNamespace  = "pod.namespace"
 	PartAttributes = "attributes"
 	PartSecrets    = "secrets"
+	PartAccount    = "serviceAccount.name"
 	PartTokens     = "serviceAccount.tokens"
 	PartPermission = "permission"
 )
@@ -91,8 +92,7 @@ func Parse(req *pb.MountRequest) (Request, error) {
 	known := Request{Class: attributes[attrClass], Identity: id, TargetPath: req.GetTargetPath()}
 	for _, name := range []string{PartPod, PartNamespace} {
 		if attributes[attrPrefix+name] == "" {
-			text := fmt.Sprintf("the request names no %s%s, which kubelet adds where the CSIDriver object says podInfoOnMount: true", attrPrefix, name)
-			return known, &Error{Part: name, Text: text}
+			return known, missing(name)
 		}
 	}
 
@@ -154,6 +154,20 @@ func jsonFault(err error) string {
 	default:
 		return "not a JSON object of texts"
 	}
+}
+
+// missing is said of what kubelet names of every pod.
+func missing(part string) *Error {
+	return &Error{Part: part, Text: fmt.Sprintf("the request names no %s%s, which kubelet adds where the CSIDriver object says podInfoOnMount: true", attrPrefix, part)}
+}
+
+// Named is the error of a request that names no service account, for dialects
+// that cannot do without one.
+func (r Request) Named() error {
+	if r.Identity.ServiceAccount == "" {
+		return missing(PartAccount)
+	}
+	return nil
 }
 
 // tokens reads the serviceAccount.tokens attribute: audience to token. The

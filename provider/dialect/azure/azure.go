@@ -59,6 +59,10 @@ const (
 	paramInTime   = "refuseOutOfTime"
 )
 
+// Anonymous implements provider.Anonymous: the Azure provider asks for no service
+// account.
+func (Dialect) Anonymous() {}
+
 // Plan reads a request's parameters. Unknown parameters and fields are ignored,
 // as the Azure provider ignores them. The first mistake of the parameters is
 // told, and all of the objects.
