@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/coffre-csi/coffre/auth/peer"
@@ -15,38 +14,48 @@ import (
 // with the proxies of the environment and the system's roots.
 type NetworkOptions struct {
 	UserAgent string
-	// Dial and TLS stand in for the network, where Dial is not nil.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	TLS  *tls.Config
+	// Dial and TLS stand in for the network, where Dial is not nil; Transport for
+	// all of it, where that is not nil.
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS       *tls.Config
+	Transport http.RoundTripper
 }
 
 // Network is the connections to authorities and vaults, shared by all that asks.
 type Network struct {
 	userAgent     string
 	entra, vaults *http.Client
-	ahead         map[*http.Client]*peer.Warmer
 }
 
-// Connections to one host. A vault answers 50 secrets in two waves of requests, for
-// a handshake costs this node as much as it saves;
+// Connections to one host. A vault answers 50 secrets in one wave of requests;
 // sign-ins at once are far fewer.
 const (
 	entraConnections = 8
-	vaultConnections = 32
+	vaultConnections = 48
 	maxIdle          = 128
+	sessions         = 128 // of TLS, one a host
 	buffer           = 4 << 10
 )
 
 // NewNetwork makes a Network; it opens nothing.
 func NewNetwork(o NetworkOptions) *Network {
-	n := &Network{userAgent: o.UserAgent, ahead: map[*http.Client]*peer.Warmer{}}
-	n.entra, n.vaults = n.client(o, entraConnections), n.client(o, vaultConnections)
-	return n
+	return &Network{userAgent: o.UserAgent, entra: newClient(o, entraConnections), vaults: newClient(o, vaultConnections)}
 }
 
-func (n *Network) client(o NetworkOptions, connections int) *http.Client {
+func newClient(o NetworkOptions, connections int) *http.Client {
+	if o.Transport != nil {
+		return &http.Client{Transport: o.Transport, CheckRedirect: peer.NoRedirect}
+	}
+
+	config := o.TLS.Clone()
+	if config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	// A vault's first mount opens many connections at once: all but the first
+	// take its session up again, which costs half.
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(sessions)
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone(), ForceAttemptHTTP2: true,
+		Proxy: http.ProxyFromEnvironment, DialContext: o.Dial, TLSClientConfig: config, ForceAttemptHTTP2: true,
 		MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections, MaxIdleConns: maxIdle, IdleConnTimeout: time.Minute,
 		TLSHandshakeTimeout: 5 * time.Second, ReadBufferSize: buffer, WriteBufferSize: buffer,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -57,10 +66,7 @@ func (n *Network) client(o NetworkOptions, connections int) *http.Client {
 		transport.Proxy = nil
 	}
 
-	w := peer.Warm(transport)
-	c := &http.Client{Transport: w.Transport(), CheckRedirect: peer.NoRedirect}
-	n.ahead[c] = w
-	return c
+	return &http.Client{Transport: transport, CheckRedirect: peer.NoRedirect}
 }
 
 // Vault makes a request of a vault.
@@ -71,13 +77,6 @@ func (n *Network) do(c *http.Client, req *http.Request) (*http.Response, error) 
 		req.Header.Set("User-Agent", n.userAgent)
 	}
 	return c.Do(req)
-}
-
-// Ahead opens the connection to an authority, which will be needed soon.
-func (n *Network) Ahead(authority string) {
-	if u, err := url.Parse(authority); err == nil {
-		n.ahead[n.entra].Open(u)
-	}
 }
 
 // Close closes the connections that are idle.

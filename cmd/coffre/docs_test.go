@@ -93,7 +93,7 @@ func TestEveryPolicyInTheDocumentationParses(t *testing.T) {
 var markdownLink = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
 
 func TestLinksBetweenPagesLead(t *testing.T) {
-	for _, dir := range []string{"../..", "../../docs", "../../provider/store", "../../provider/store/sops", "../../provider/store/aws", "../../provider/store/gcp", "../../provider/store/vault", "../../charts/coffre", "../../manifests/examples"} {
+	for _, dir := range []string{"../..", "../../docs", "../../provider/store", "../../provider/store/sops", "../../provider/store/aws", "../../provider/store/gcp", "../../provider/store/azure", "../../provider/store/vault", "../../charts/coffre", "../../manifests/examples"} {
 		pages, _ := filepath.Glob(filepath.Join(dir, "*.md"))
 		for _, page := range pages {
 			text, err := os.ReadFile(page)
@@ -130,7 +130,7 @@ func TestErrorsThatPagesExplainExist(t *testing.T) {
 	}
 	row := regexp.MustCompile(`(?m)^\| ([^|]+) \| `)
 	explained := 0
-	for _, page := range []string{"sops.md", "aws.md", "gcp.md", "vault.md", "certificates.md"} {
+	for _, page := range []string{"sops.md", "aws.md", "gcp.md", "azure.md", "vault.md", "certificates.md"} {
 		text, err := os.ReadFile("../../docs/" + page)
 		if err != nil {
 			t.Fatalf("got the error %v, want none", err)

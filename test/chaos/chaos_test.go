@@ -35,7 +35,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "of the random steps; 0 draws one")
-	steps = flag.Int("steps", 5000, "to take on the store in this process; a fiftieth of it on the fakes of AWS and Vault")
+	steps = flag.Int("steps", 5000, "to take on the store in this process; a fiftieth of it on the fakes of AWS, Azure and Vault")
 )
 
 const (

@@ -27,7 +27,7 @@ type entry struct {
 	ObjectNotAfter  string            `yaml:"objectNotAfter"`  // RFC 3339: the newest version of that time
 	ObjectNameMatch string            `yaml:"objectNameMatch"` // prefix or regexp: objectName finds any number of secrets
 	ObjectTags      map[string]string `yaml:"objectTags"`      // with objectNameMatch: only secrets that have them
-	ObjectPassword  string            `yaml:"objectPassword"`  // secret of the vault that holds the password of a pfx or jks
+	ObjectPassword  string            `yaml:"objectPassword"`  // the secret with the password of a pfx or jks
 	KeyvaultName    string            `yaml:"keyvaultName"`    // another vault than the class's
 	JSONKey         string            `yaml:"jsonKey"`         // one key of a JSON value
 	JSONKeys        string            `yaml:"jsonKeys"`        // "*": every top-level key becomes a file

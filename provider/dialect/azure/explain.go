@@ -111,12 +111,15 @@ func responded(a *azureauth.Answer) string {
 	if code == "" {
 		code = "UNAVAILABLE"
 	}
-	return fmt.Sprintf("GET %s RESPONSE %d: %d %s ERROR CODE: %s", a.URL, a.Status, a.Status, http.StatusText(a.Status), code)
+	status := http.StatusText(a.Status)
+
+	return fmt.Sprintf("GET %s RESPONSE %d: %d %s ERROR CODE: %s", a.URL, a.Status, a.Status, status, code)
 }
 
 // bare are errors that the Azure provider wraps in nothing.
 var bare = []string{
-	"secret value is nil", "secret id is nil", "key value is nil", "key id is nil", "certificate value is nil", "certificate id is nil",
+	"secret value is nil", "secret id is nil", "key value is nil", "key id is nil",
+	"certificate value is nil", "certificate id is nil",
 }
 
 // wrapped puts the object before an error's text, or after it where the Azure

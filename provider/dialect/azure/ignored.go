@@ -17,9 +17,10 @@ import (
 func (Dialect) Ignored(parameters map[string]string) strict.Errors {
 	i := &strict.Ignored{}
 	fields := strict.FieldsOf[entry]("yaml")
+	level := strict.Level{What: "unknown parameter", Known: knownParameters(), Elsewhere: fields, Where: "an entry of objects"}
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		if !slices.Contains(knownParameters(), name) && !slices.Contains(unused(), name) {
-			i.Unknown(nil, name, name, strict.Level{What: "unknown parameter", Known: knownParameters(), Elsewhere: fields, Where: "an entry of objects"})
+			i.Unknown(nil, name, name, level)
 		}
 	}
 
@@ -28,13 +29,14 @@ func (Dialect) Ignored(parameters map[string]string) strict.Errors {
 		return i.Errors // Plan says so
 	}
 	if root.Kind == yaml.MappingNode {
-		i.Fields(root, "objects", strict.Level{What: "unknown field", Known: []string{"array"}, Elsewhere: fields, Where: "an entry of array"}, nil)
+		level = strict.Level{What: "unknown field", Known: []string{"array"}, Elsewhere: fields, Where: "an entry of array"}
+		i.Fields(root, "objects", level, nil)
 		root = array(root)
 	}
 	if root == nil || root.Kind != yaml.SequenceNode {
 		return i.Errors
 	}
-	level := strict.Level{What: "unknown field", Known: fields, Elsewhere: knownParameters(), Where: "parameters"}
+	level = strict.Level{What: "unknown field", Known: fields, Elsewhere: knownParameters(), Where: "parameters"}
 	for n, one := range root.Content {
 		i.Line = 0
 		if one.Kind == yaml.ScalarNode { // YAML in YAML

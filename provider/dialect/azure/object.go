@@ -65,7 +65,7 @@ func (r *reader) object(i int, e *entry) []plan.Object {
 		return nil
 	}
 
-	return r.parts(i, e, mode, sources)
+	return r.parts(e, mode, sources)
 }
 
 // check says what the Azure provider says of an entry.

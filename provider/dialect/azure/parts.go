@@ -9,9 +9,10 @@ import (
 
 // checkOwn checks the fields that Coffre adds.
 func (e *entry) checkOwn(bad func(string, ...any)) {
-	locked := strings.EqualFold(e.ObjectFormat, formatJKS) || e.ObjectPassword != "" && strings.EqualFold(e.ObjectFormat, formatPFX)
+	keystore := strings.EqualFold(e.ObjectFormat, formatJKS)
+	locked := keystore || e.ObjectPassword != "" && strings.EqualFold(e.ObjectFormat, formatPFX)
 	switch {
-	case strings.EqualFold(e.ObjectFormat, formatJKS) && e.ObjectPassword == "":
+	case keystore && e.ObjectPassword == "":
 		bad("objectPassword is missing: a Java keystore has one; name the secret of the vault that holds it")
 	case e.ObjectPassword != "" && !locked:
 		bad("objectPassword locks the file of objectFormat pfx and jks")
@@ -50,10 +51,14 @@ func (e *entry) checkOwn(bad func(string, ...any)) {
 
 // parts are the objects of an entry: its file, and the certificates and the key
 // beside it where they are asked for. One read gives all three.
-func (r *reader) parts(i int, e *entry, mode int32, sources []plan.Source) []plan.Object {
-	c := content{format: strings.ToLower(e.ObjectFormat), encoding: strings.ToLower(e.ObjectEncoding), vaultOrder: r.dialect.VaultOrder}
+func (r *reader) parts(e *entry, mode int32, sources []plan.Source) []plan.Object {
+	c := content{
+		format: strings.ToLower(e.ObjectFormat), encoding: strings.ToLower(e.ObjectEncoding),
+		vaultOrder: r.dialect.VaultOrder,
+	}
 	whole := plan.Object{Field: sources[0].Query.Field, Sources: sources, Output: plan.Output{
-		File: e.file(), Mode: mode, Key: e.JSONKey, ID: e.ObjectType + "/" + e.ObjectName, StoreVersion: e.ObjectPassword == "", Overlaid: true,
+		File: e.file(), Mode: mode, Key: e.JSONKey,
+		ID: e.ObjectType + "/" + e.ObjectName, StoreVersion: e.ObjectPassword == "", Overlaid: true,
 	}}
 	out := &whole.Output
 	if e.JSONKeys != "" {

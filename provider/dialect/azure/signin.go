@@ -115,7 +115,8 @@ func tokenFault(err error) string {
 // knownParameters are the Azure provider's and those that Coffre adds.
 func knownParameters() []string {
 	names := []string{
-		"clientID", "cloudEnvFileName", "cloudName", "keyvaultName", "objects", "tenantID", "tenantId", "userAssignedIdentityID",
+		"clientID", "cloudEnvFileName", "cloudName", "keyvaultName", "objects", "tenantID", "tenantId",
+		"userAssignedIdentityID",
 		modePod, modeVM, modeProxy, paramFailover, paramForce, paramInTime, paramRefresh,
 	}
 	slices.Sort(names)
