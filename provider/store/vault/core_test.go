@@ -127,7 +127,7 @@ func TestALeaseIsIssuedRenewedAndRevokedInVault(t *testing.T) {
 		t.Fatalf("got the error %v, want a credential", err)
 	}
 	s := got[0]
-	if s.Lease == "" || time.Until(s.Until) > time.Minute || time.Until(s.Until) < 50*time.Second {
+	if s.Lease == "" || time.Until(s.Until) > time.Minute || time.Until(s.Until) < 30*time.Second {
 		t.Fatalf("got a lease (%t) until %s, want one of a minute", s.Lease != "", s.Until)
 	}
 
