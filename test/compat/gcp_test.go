@@ -116,3 +116,59 @@ func (w *gcpWorld) volume() request.Volume {
 	v.Identity.Tokens = auth.Tokens{"proj.svc.id.goog": auth.NewToken("ksa-token", time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))}
 	return v
 }
+
+// Every mistake is one line that says what is wrong, whose it is and what to
+// do. Google is the strict fake: tokens, the cluster's pool and grants are
+// checked.
+func TestEveryMistakeIsOneLineInTheDialectOfTheGoogleProvider(t *testing.T) {
+	m := strictGCP(t, "gcp")
+	m.class = map[string]string{"secrets": "- {resourceName: projects/shop/secrets/mysql/versions/latest, fileName: mysql}"}
+	m.refuse(t, "gcp-refusals.json")
+}
+
+func TestEveryMistakeWithGoogleIsOneLineInCoffresOwnSchema(t *testing.T) {
+	m := strictGCP(t, "coffre")
+	m.class = map[string]string{"inlineStore": "{kind: gcp-secret-manager, project: shop}", "objects": "[{name: mysql, file: mysql}]"}
+	m.refuse(t, "coffre-gcp-refusals.json")
+}
+
+const shopAccount = "shop@shop.iam.gserviceaccount.com"
+
+// strictGCP is a project with secrets of the pods and of others, in a GKE
+// cluster; which service accounts act as another is said by their names.
+func strictGCP(t *testing.T, dialect string) mistakes {
+	t.Helper()
+	w := &gcpWorld{gcp: gcp.New(gcp.Options{}), node: node.New(t)}
+	resolve(t, googleAddress+" secretmanager.googleapis.com secretmanager.europe-west9.rep.googleapis.com parametermanager.googleapis.com "+
+		"iamcredentials.googleapis.com sts.googleapis.com securetoken.googleapis.com oauth2.googleapis.com")
+	fixture.Serve(t, googleAddress+":443", w.gcp, w.node.CA)
+	fixture.Serve(t, metadataAddress+":80", w.gcp.MetadataServer(), nil)
+	w.gcp.AddIssuer(w.node.Issuer.URL, w.node.Issuer.Keys())
+	w.gcp.AddProject("shop", "42")
+	w.gcp.AddProvider(gcp.GKE("shop", "europe-west9", "blue", w.node.Issuer.URL))
+	w.gcp.SetNode("shop", "europe-west9", "blue", "")
+	w.gcp.AddServiceAccount(shopAccount)
+	for _, account := range []string{"api", "fresh-1", "fresh-2", "fresh-3", "fresh-4"} {
+		w.node.Kube.SetServiceAccount("shop", account, nil)
+	}
+	for account, acts := range map[string]string{"stranger": shopAccount, "nobody": "gone@shop.iam.gserviceaccount.com", "odd": "not an address"} {
+		w.node.Kube.SetServiceAccount("shop", account, map[string]string{"iam.gke.io/gcp-service-account": acts})
+	}
+
+	for _, name := range []string{"mysql", "off", "gone"} {
+		w.gcp.SetSecretValue("projects/shop/secrets/"+name, `{"password":"s3cret"}`)
+		w.gcp.Grant("projects/shop/secrets/"+name, "roles/secretmanager.secretAccessor",
+			"principalSet://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/shop.svc.id.goog/namespace/shop")
+	}
+	w.gcp.SetVersionState("projects/shop/secrets/off", 1, "DISABLED")
+	w.gcp.SetVersionState("projects/shop/secrets/gone", 1, "DESTROYED")
+	w.gcp.SetSecretValue("projects/shop/secrets/salaries", "a secret of others")
+
+	stores := filepath.Join(t.TempDir(), "stores.yaml")
+	if err := os.WriteFile(stores, []byte("stores: {}\n"), 0o600); err != nil {
+		t.Fatalf("the stores' file: %v", err)
+	}
+	client := w.node.Serve(t, program.Build(t), dialect, nil, "--stores", stores)
+
+	return mistakes{node: w.node, client: client, gate: w.gcp.Gate, audience: "shop.svc.id.goog"}
+}

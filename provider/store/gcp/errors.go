@@ -65,7 +65,7 @@ func (v *visit) words(ctx context.Context, a *gcpauth.Answer, r resource, n need
 	case !a.Refuses() && a.Text == "":
 		return store.Unavailable, fmt.Sprintf("%s cannot be reached: no answer in time, or none of Google's", at)
 	case !a.Refuses():
-		return store.Unavailable, fmt.Sprintf("%s failed: %s", at, a.Code)
+		return store.Unavailable, fmt.Sprintf("%s failed: %s; is it reachable from this node?", at, a.Code)
 	}
 
 	switch a.Code {
