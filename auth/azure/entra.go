@@ -53,7 +53,7 @@ func (s *Session) entraRefused(host string, status int, body []byte, t auth.Toke
 	case reason == fault.Unavailable && r.Error == "":
 		return refused(reason, a, r.Trace, "%s answers HTTP %d, and not as an authority does", host, status)
 	case reason == fault.Unavailable:
-		return refused(reason, a, r.Trace, "%s failed: %s", host, strings.TrimSpace(code+" "+sentence))
+		return refused(reason, a, r.Trace, "%s failed with HTTP %d: %s", host, status, strings.TrimSpace(code+" "+sentence))
 	}
 
 	said := strings.TrimSpace(code + ": " + sentence)

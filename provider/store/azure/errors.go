@@ -38,6 +38,9 @@ func (v *visit) words(f *failed, o object) (store.Reason, string) {
 }
 
 func (v *visit) missing(o object) string {
+	if o.name == "" {
+		return fmt.Sprintf("there is no vault %s: its name is another, or it was deleted (az keyvault recover --name %s)", v.vault.host, v.vaultName())
+	}
 	if o.version != "" {
 		return fmt.Sprintf("there is no version %s of %s in %s, or it was deleted", o.version, o, v.vault.host)
 	}

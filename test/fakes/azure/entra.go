@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
@@ -106,6 +107,9 @@ func authorityOf(r *http.Request) string {
 func (s *Server) disturbedEntra(w http.ResponseWriter, call *Call, outcome traffic.Outcome, f Fault) {
 	e := &aadsts{status: f.Status, oauth: "temporarily_unavailable", message: f.Message}
 	e.code, _ = strconv.Atoi(strings.TrimPrefix(f.Code, "AADSTS"))
+	if f.Code == "" {
+		e.code, e.message = 90033, cmp.Or(f.Message, "A transient error has occurred. Please try again.")
+	}
 	if outcome == traffic.Throttle {
 		e = entraError(http.StatusTooManyRequests, 50196, "temporarily_unavailable", "The server terminated an operation because it "+
 			"encountered a client request loop. Please contact your app vendor.")
