@@ -79,6 +79,7 @@ var switches = []struct{ value, set, want string }{
 	{"resources", "{limits: {cpu: 3}}", "cpu: 3\n"},
 	{"priorityClassName", "other", "priorityClassName: other"},
 	{"tolerations", "[{key: only, operator: Exists}]", "key: only"},
+	{"hostAliases", "[{ip: 10.1.2.3, hostnames: [vault.example.com]}]", "hostAliases:\n        - hostnames:\n          - vault.example.com\n          ip: 10.1.2.3"},
 	{"nodeSelector", "{pool: a}", "pool: a"},
 	{"affinity", "{podAntiAffinity: {}}", "podAntiAffinity: {}"},
 	{"updateStrategy", "{type: OnDelete}", "type: OnDelete"},
