@@ -56,7 +56,7 @@ func (s *Session) askAgent(ctx context.Context, t auth.Token) (c sdk.Credentials
 		}
 	}
 
-	s.broker.exchanged(string(PodIdentity), err)
+	auth.Tried(s.broker.opts.Metrics, string(PodIdentity), err)
 
 	return c, err
 }

@@ -87,27 +87,15 @@ type Chain struct {
 	Tags       map[string]string // session tags
 }
 
-// ServiceAccounts reads annotations of ServiceAccounts.
-type ServiceAccounts interface {
-	ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error)
-}
-
-// Metrics are told of every login that was tried.
-type Metrics interface {
-	// Exchanged counts logins by kind (irsa, pod-identity, chain) and result
-	// (ok, denied, throttled, unavailable, invalid).
-	Exchanged(kind, result string)
-}
-
 // Options of a Broker. SDK is required.
 type Options struct {
 	SDK             *SDK
-	ServiceAccounts ServiceAccounts
+	ServiceAccounts auth.ServiceAccounts
 	// PodIdentityTimeout is how long an answer of the agent may take; default
 	// 5 s. AgentIPv4 and AgentIPv6 are its base URLs.
 	PodIdentityTimeout   time.Duration
 	AgentIPv4, AgentIPv6 string
-	Metrics              Metrics
+	Metrics              auth.SignIns // kinds: irsa, pod-identity, chain
 	Now                  func() time.Time
 }
 
@@ -170,17 +158,17 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 			}
 		}
 
-		s.key = join("irsa", id.Namespace, id.ServiceAccount, s.login.RoleARN)
+		s.key = auth.Joined("irsa", id.Namespace, id.ServiceAccount, s.login.RoleARN)
 	case PodIdentity:
 		if s.token, err = token(id, AudiencePodIdentity, "Pod Identity"); err != nil {
 			return nil, err
 		}
-		s.key = join("pod-identity", id.Namespace, id.ServiceAccount)
+		s.key = auth.Joined("pod-identity", id.Namespace, id.ServiceAccount)
 	case Static:
 		if s.static, err = staticKeys(id.Secrets); err != nil {
 			return nil, err
 		}
-		s.key = join("static", id.Namespace, id.ServiceAccount, id.Secrets.Digest())
+		s.key = auth.Joined("static", id.Namespace, id.ServiceAccount, id.Secrets.Digest())
 	case Provider:
 		s.key = "provider"
 	default:
@@ -222,7 +210,7 @@ func (s *Session) Principal() string {
 	if s.login.Chain.RoleARN == "" {
 		return first
 	}
-	return join(first, s.chainKey())
+	return auth.Joined(first, s.chainKey())
 }
 
 // Role is the ARN of the role that is read as, "" where it is not known: that of
@@ -276,7 +264,7 @@ func (s *Session) Credentials(ctx context.Context, region string) (sdk.Credentia
 	if s.login.Chain.RoleARN == "" {
 		return s.first(ctx, region)
 	}
-	key := join(s.key, s.chainKey())
+	key := auth.Joined(s.key, s.chainKey())
 	return s.kept(ctx, key, region, auth.Token{}, func(ctx context.Context, _ auth.Token) (sdk.Credentials, error) {
 		first, err := s.first(ctx, region)
 		if err != nil {
@@ -305,7 +293,7 @@ func (s *Session) first(ctx context.Context, region string) (sdk.Credentials, er
 func (s *Session) Ready() bool {
 	key := s.key
 	if s.login.Chain.RoleARN != "" {
-		key = join(s.key, s.chainKey())
+		key = auth.Joined(s.key, s.chainKey())
 	}
 	_, ok := s.broker.keeper.Known(key)
 	return ok || s.login.Method == Static || s.login.Method == Provider
@@ -323,25 +311,11 @@ func (s *Session) Forget(c sdk.Credentials) {
 	same := func(kept sdk.Credentials) bool { return kept.AccessKeyID == c.AccessKeyID }
 	s.broker.keeper.Forget(s.key, same)
 	if s.login.Chain.RoleARN != "" {
-		s.broker.keeper.Forget(join(s.key, s.chainKey()), same)
+		s.broker.keeper.Forget(auth.Joined(s.key, s.chainKey()), same)
 	}
 }
 
 func expires(c sdk.Credentials) (time.Time, bool) { return c.Expires, c.CanExpire }
-
-// join makes one key of parts that may hold anything.
-func join(parts ...string) string { return strings.Join(parts, "\x00") }
-
-func (b *Broker) exchanged(kind string, err error) {
-	if b.opts.Metrics == nil {
-		return
-	}
-	result := "ok"
-	if err != nil {
-		result = fault.ReasonOf(err).String()
-	}
-	b.opts.Metrics.Exchanged(kind, result)
-}
 
 // client of the STS of a region, to be released.
 func (b *Broker) client(region string, fips bool) (*sts.Client, func(), error) {

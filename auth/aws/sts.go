@@ -33,7 +33,7 @@ func SessionName(namespace, serviceAccount string) string {
 	if len(name) <= maxSessionName {
 		return name
 	}
-	sum := sha256.Sum256([]byte(join(namespace, serviceAccount)))
+	sum := sha256.Sum256([]byte(auth.Joined(namespace, serviceAccount)))
 	const room = maxSessionName - len("coffre-") - len("-") - len("-") - 8
 	ns, sa := clean(namespace), clean(serviceAccount)
 	// Each part gets half of the room, and what the other leaves of its half.
@@ -65,7 +65,7 @@ func (s *Session) assumeWithToken(ctx context.Context, region string, t auth.Tok
 	} else {
 		c, err = fromSTS(out.Credentials, region, "AssumeRoleWithWebIdentity")
 	}
-	s.broker.exchanged(string(IRSA), err)
+	auth.Tried(s.broker.opts.Metrics, string(IRSA), err)
 
 	return c, err
 }
@@ -96,7 +96,7 @@ func (s *Session) assume(ctx context.Context, region string, first sdk.Credentia
 	} else {
 		c, err = fromSTS(out.Credentials, region, "AssumeRole")
 	}
-	s.broker.exchanged("chain", err)
+	auth.Tried(s.broker.opts.Metrics, "chain", err)
 
 	return c, err
 }

@@ -78,23 +78,11 @@ type Login struct {
 	Client string // empty: the annotation's; of a managed identity the system assigned one
 }
 
-// ServiceAccounts reads annotations of ServiceAccounts.
-type ServiceAccounts interface {
-	ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error)
-}
-
-// Metrics are told of every sign-in that was tried.
-type Metrics interface {
-	// Exchanged counts sign-ins by kind (azure-entra, azure-proxy, azure-imds,
-	// azure-nmi) and result.
-	Exchanged(kind, result string)
-}
-
 // Options of a Broker. Network is required.
 type Options struct {
 	Network         *Network
-	ServiceAccounts ServiceAccounts
-	Metrics         Metrics
+	ServiceAccounts auth.ServiceAccounts
+	Metrics         auth.SignIns // kinds: azure-entra, azure-proxy, azure-imds, azure-nmi
 	Binding         Binding
 	NMI             string // address of pod identity's node server; default http://localhost:2579
 	// Local reaches the node's metadata server; nil for the network.
@@ -334,15 +322,4 @@ func (s *Session) Token(ctx context.Context, resource string) (auth.Token, error
 // Forget drops a token that its vault no longer takes.
 func (s *Session) Forget(resource string, t auth.Token) {
 	s.broker.keeper.Forget(s.key(resource), func(kept auth.Token) bool { return kept.Reveal() == t.Reveal() })
-}
-
-func (b *Broker) exchanged(kind string, err error) {
-	if b.opts.Metrics == nil {
-		return
-	}
-	result := "ok"
-	if err != nil {
-		result = fault.ReasonOf(err).String()
-	}
-	b.opts.Metrics.Exchanged(kind, result)
 }

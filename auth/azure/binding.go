@@ -60,7 +60,7 @@ func (s *Session) askProxy(ctx context.Context, t auth.Token, resource string) (
 		return auth.Token{}, setup(fault.Precondition, "--azure-token-proxy-url is no https URL")
 	}
 	out, err := s.ask(ctx, client.Do, at, s.form(resource, "client_assertion", t.Reveal()), t)
-	s.broker.exchanged("azure-proxy", err)
+	auth.Tried(s.broker.opts.Metrics, "azure-proxy", err)
 	return out, err
 }
 

@@ -52,7 +52,7 @@ func (s *Session) assert(ctx context.Context, t auth.Token, resource string) (au
 		return auth.Token{}, err
 	}
 	out, err := s.ask(ctx, s.broker.entra, s.tokenEndpoint(), s.form(resource, "client_assertion", t.Reveal()), t)
-	s.broker.exchanged("azure-entra", err)
+	auth.Tried(s.broker.opts.Metrics, "azure-entra", err)
 	return out, err
 }
 
@@ -68,7 +68,7 @@ func (s *Session) prove(ctx context.Context, _ auth.Token, resource string) (aut
 	}
 
 	out, err := s.ask(ctx, s.broker.entra, s.tokenEndpoint(), s.form(resource, field, proof), auth.Token{})
-	s.broker.exchanged("azure-entra", err)
+	auth.Tried(s.broker.opts.Metrics, "azure-entra", err)
 	return out, err
 }
 

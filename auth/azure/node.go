@@ -25,7 +25,7 @@ func (s *Session) askNode(ctx context.Context, _ auth.Token, resource string) (a
 		t, err := s.askManaged(ctx, resource)
 		return t, 0, err
 	})
-	s.broker.exchanged("azure-imds", err)
+	auth.Tried(s.broker.opts.Metrics, "azure-imds", err)
 	return out, err
 }
 
@@ -73,7 +73,7 @@ func (s *Session) askNMI(ctx context.Context, _ auth.Token, resource string) (au
 		t, err := s.askNMIOnce(req)
 		return t, 0, err
 	})
-	s.broker.exchanged("azure-nmi", err)
+	auth.Tried(s.broker.opts.Metrics, "azure-nmi", err)
 	return out, err
 }
 

@@ -51,7 +51,7 @@ func (s *Session) exchange(ctx context.Context, t auth.Token) (auth.Token, error
 		return auth.Token{}, fail(fault.Precondition, &Answer{}, "unable to fetch identitybindingtoken: %s", err)
 	}
 	out, err := again(ctx, func(ctx context.Context) (auth.Token, error) { return s.askSTS(ctx, t) })
-	s.broker.exchanged("gcp-sts", err)
+	auth.Tried(s.broker.opts.Metrics, "gcp-sts", err)
 	return out, err
 }
 
@@ -182,7 +182,7 @@ func (s *Session) impersonate(ctx context.Context, first auth.Token) (auth.Token
 		}
 		return auth.NewToken(got.GetAccessToken(), expires), nil
 	})
-	s.broker.exchanged("gcp-iam", err)
+	auth.Tried(s.broker.opts.Metrics, "gcp-iam", err)
 	return out, err
 }
 

@@ -71,22 +71,11 @@ type Login struct {
 	Delegates []string
 }
 
-// ServiceAccounts reads annotations of ServiceAccounts.
-type ServiceAccounts interface {
-	ServiceAccountAnnotation(ctx context.Context, namespace, name, key string) (string, error)
-}
-
-// Metrics are told of every sign-in that was tried.
-type Metrics interface {
-	// Exchanged counts sign-ins by kind (gcp-sts, gcp-iam, gcp-key) and result.
-	Exchanged(kind, result string)
-}
-
 // Options of a Broker. Network is required.
 type Options struct {
 	Network         *Network
-	ServiceAccounts ServiceAccounts
-	Metrics         Metrics
+	ServiceAccounts auth.ServiceAccounts
+	Metrics         auth.SignIns // kinds: gcp-sts, gcp-iam, gcp-key
 
 	Audience                              string // where a login names none
 	Project, ClusterName, ClusterLocation string // each in the place of what the metadata server says
@@ -177,7 +166,7 @@ func (b *Broker) Open(ctx context.Context, id auth.Identity, login Login) (*Sess
 	case KeyFile:
 		var err error
 		s.key, err = readKey(id.Secrets)
-		s.kept = join("key", id.Namespace, id.ServiceAccount, id.Secrets.Digest())
+		s.kept = auth.Joined("key", id.Namespace, id.ServiceAccount, id.Secrets.Digest())
 		return s, err
 	case Provider:
 		s.kept = "provider"
@@ -208,7 +197,7 @@ func (s *Session) openWorkloadIdentity(ctx context.Context) (err error) {
 		text := "unable to fetch SA token from driver: no token has audience value of idPool: " + err.Error()
 		return &fault.Error{Reason: fault.Precondition, Text: text, Cause: &Answer{SignIn: true}}
 	}
-	s.kept = join("sts", s.audience, s.id.Namespace, s.id.ServiceAccount)
+	s.kept = auth.Joined("sts", s.audience, s.id.Namespace, s.id.ServiceAccount)
 	return nil
 }
 
@@ -324,7 +313,7 @@ func notAllowed(err error) bool {
 // Principal tells sessions of one service account apart. It is for memory only.
 func (s *Session) Principal() string {
 	if s.login.Method == WorkloadIdentity {
-		return join(append([]string{s.audience, s.login.Account}, s.login.Delegates...)...)
+		return auth.Joined(append([]string{s.audience, s.login.Account}, s.login.Delegates...)...)
 	}
 	return s.kept
 }
@@ -375,7 +364,7 @@ func (s *Session) lastKey() string {
 	if s.login.Method != WorkloadIdentity || s.login.Account == "" {
 		return s.kept
 	}
-	return join(append([]string{s.kept, s.login.Account}, s.login.Delegates...)...)
+	return auth.Joined(append([]string{s.kept, s.login.Account}, s.login.Delegates...)...)
 }
 
 // Token is good for at least a minute, where Google gives any for that long.
@@ -411,20 +400,6 @@ func (s *Session) get(ctx context.Context, key string, t auth.Token, in func(con
 func (s *Session) Forget(t auth.Token) {
 	s.broker.keeper.Forget(s.lastKey(), func(kept auth.Token) bool { return kept.Reveal() == t.Reveal() })
 }
-
-func (b *Broker) exchanged(kind string, err error) {
-	if b.opts.Metrics == nil {
-		return
-	}
-	result := "ok"
-	if err != nil {
-		result = fault.ReasonOf(err).String()
-	}
-	b.opts.Metrics.Exchanged(kind, result)
-}
-
-// join makes one key of parts that may hold anything.
-func join(parts ...string) string { return strings.Join(parts, "\x00") }
 
 // TokenAudience is the audience that pods' tokens are asked for, for a full one:
 // of a cluster or fleet its pool, as the Google provider has it.

@@ -64,7 +64,7 @@ func (s *Session) exchangeKey(ctx context.Context, _ auth.Token) (auth.Token, er
 	out, err := again(ctx, func(ctx context.Context) (auth.Token, error) {
 		return s.broker.fromSource(s.key.config.TokenSource(s.broker.client(ctx)), "the key of "+s.key.Email+" in nodePublishSecretRef")
 	})
-	s.broker.exchanged("gcp-key", err)
+	auth.Tried(s.broker.opts.Metrics, "gcp-key", err)
 	return out, err
 }
 
@@ -123,6 +123,6 @@ func (s *Session) own(ctx context.Context, _ auth.Token) (auth.Token, error) {
 		return auth.Token{}, fail(fault.Precondition, &Answer{}, "%s: it is no file of credentials", what)
 	}
 	t, err := b.fromSource(credentials.TokenSource, fmt.Sprintf("the provider's own credentials (%s)", kind.Type))
-	b.exchanged("gcp-own", err)
+	auth.Tried(b.opts.Metrics, "gcp-own", err)
 	return t, err
 }

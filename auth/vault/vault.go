@@ -89,16 +89,9 @@ func (c Credential) Reveal() string { return c.token.Reveal() }
 // Expires is when it ends; zero for one that does not.
 func (c Credential) Expires() time.Time { return c.token.Expires }
 
-// Metrics are told of every sign-in.
-type Metrics interface {
-	// Exchanged counts sign-ins by kind (vault-kubernetes, …, vault-renew) and
-	// result.
-	Exchanged(kind, result string)
-}
-
 // Options of a Broker.
 type Options struct {
-	Metrics Metrics
+	Metrics auth.SignIns // kinds: vault-kubernetes, …, vault-renew
 	Now     func() time.Time
 	// Transport takes requests in the place of connections of our own; for tests.
 	Transport http.RoundTripper
@@ -145,7 +138,7 @@ type Session struct {
 func (b *Broker) Open(id auth.Identity, l Login) (*Session, error) {
 	l.Mount = cmp.Or(l.Mount, string(l.Method))
 	s := &Session{broker: b, id: id, login: l}
-	who := join(id.Namespace, id.ServiceAccount)
+	who := auth.Joined(id.Namespace, id.ServiceAccount)
 	if l.Provider {
 		who = "provider"
 	}
@@ -169,7 +162,7 @@ func (b *Broker) Open(id auth.Identity, l Login) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.key = join(who, s.Principal())
+	s.key = auth.Joined(who, s.Principal())
 	return s, nil
 }
 
@@ -220,7 +213,7 @@ func (s *Session) secret(names []string) string {
 // Principal tells sessions of one service account apart. It is for memory only.
 func (s *Session) Principal() string {
 	l := s.login
-	return join(l.Server.Address, l.Namespace, string(l.Method), l.Mount, l.Role, s.audience, fmt.Sprint(l.Server), s.bySecret())
+	return auth.Joined(l.Server.Address, l.Namespace, string(l.Method), l.Mount, l.Role, s.audience, fmt.Sprint(l.Server), s.bySecret())
 }
 
 func (s *Session) bySecret() string {
@@ -317,19 +310,8 @@ func (s *Session) signIn(ctx context.Context, t auth.Token) (Credential, error) 
 	}
 
 	c, err := s.logIn(ctx, t)
-	s.broker.exchanged("vault-"+string(s.login.Method), err)
+	auth.Tried(s.broker.opts.Metrics, "vault-"+string(s.login.Method), err)
 	return c, err
-}
-
-func (b *Broker) exchanged(kind string, err error) {
-	if b.opts.Metrics == nil {
-		return
-	}
-	result := "ok"
-	if err != nil {
-		result = fault.ReasonOf(err).String()
-	}
-	b.opts.Metrics.Exchanged(kind, result)
 }
 
 // Renew prolongs a token as far as Vault lets it.
@@ -338,7 +320,7 @@ func (b *Broker) Renew(ctx context.Context, c Credential) (Credential, error) {
 	if err == nil && (secret == nil || secret.Auth == nil) {
 		err = &Refused{Status: http.StatusOK, Foreign: true}
 	}
-	b.exchanged("vault-renew", err)
+	auth.Tried(b.opts.Metrics, "vault-renew", err)
 	if err != nil {
 		return c, err
 	}
@@ -543,5 +525,3 @@ func (b *Broker) Close() {
 	all.Wait()
 	b.clients.Close()
 }
-
-func join(parts ...string) string { return strings.Join(parts, "\x00") }

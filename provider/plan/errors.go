@@ -32,3 +32,21 @@ func (e *ObjectError) Error() string {
 	}
 	return fmt.Sprintf("%s: %s: %s: %s", e.Field, e.Store, e.Ref, e.Text)
 }
+
+// Split is the single errors of a mount.
+func Split(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	return []error{err}
+}
+
+// Reworded is an error in the words that the users of another provider know, and
+// everything else of the error that it was.
+type Reworded struct {
+	Text string
+	Err  error
+}
+
+func (e *Reworded) Error() string { return e.Text }
+func (e *Reworded) Unwrap() error { return e.Err }

@@ -88,6 +88,28 @@ func Charge(b *budget.Budget, text string) error {
 	return b.Bytes(len(text) + n*separatorBytes)
 }
 
+// ChargeReadTwice is Charge for a text that a parser with other rules reads next:
+// for what that makes of it, and where it has aliases for what they expand to.
+// What is no YAML at all is left to that parser's words.
+func ChargeReadTwice(b *budget.Budget, text string) error {
+	if err := Charge(b, text); err != nil {
+		return err
+	}
+	// The text becomes values, JSON and then fields.
+	if err := b.Bytes(2 * len(text)); err != nil {
+		return err
+	}
+
+	root, err := Parse(text, "")
+	if err == nil && root != nil {
+		return ChargeExpanded(b, root)
+	}
+	if aliased := strings.Contains(text, "*") && strings.Contains(text, "&"); aliased {
+		return err
+	}
+	return nil
+}
+
 // ChargeExpanded charges a tree with its aliases followed, as a reader makes
 // it that writes them out.
 func ChargeExpanded(b *budget.Budget, n *yaml.Node) error {

@@ -167,7 +167,7 @@ func (r *reader) objects(text string) []plan.Object {
 		r.bad("objects", "is %d bytes; the limit is %d", len(text), strict.MaxBytes)
 		return nil
 	}
-	if err := r.charge(text); err != nil {
+	if err := strict.ChargeReadTwice(r.budget, text); err != nil {
 		r.bad("objects", "%s", err)
 		return nil
 	}
@@ -205,27 +205,6 @@ func (r *reader) objects(text string) []plan.Object {
 	}
 
 	return objects
-}
-
-// charge pays for a list before anything parses it: for its separators, and
-// where it has aliases for what they expand to.
-func (r *reader) charge(text string) error {
-	if err := strict.Charge(r.budget, text); err != nil {
-		return err
-	}
-	// The text becomes values, JSON and then fields.
-	if err := r.budget.Bytes(2 * len(text)); err != nil {
-		return err
-	}
-	root, err := strict.Parse(text, "")
-	if err != nil || root == nil {
-		if strings.Contains(text, "*") && strings.Contains(text, "&") {
-			return err
-		}
-		return nil // the provider's own parser says what is wrong with it
-	}
-
-	return strict.ChargeExpanded(r.budget, root)
 }
 
 // unreadable says why objects could not be read in words of YAML: the parser's

@@ -24,7 +24,7 @@ func (Dialect) Explain(err error) error {
 	var lines []string
 	var missing []string // parameters, by region
 	var missingIn string
-	for _, e := range split(err) {
+	for _, e := range plan.Split(err) {
 		query, object, region := new(plan.QueryError), new(plan.ObjectError), new(awsstore.RegionError)
 		switch {
 		case errors.As(e, &query) && errors.As(e, &region):
@@ -49,7 +49,7 @@ func (Dialect) Explain(err error) error {
 		lines = append(lines, fmt.Sprintf("%s: invalid parameters: %s (no such parameter, version or label)", missingIn, strings.Join(missing, ", ")))
 	}
 
-	return &explained{strings.Join(lines, "; "), err}
+	return &plan.Reworded{Text: strings.Join(lines, "; "), Err: err}
 }
 
 // regional words one object's failure. An error that the service's model knows
@@ -80,20 +80,3 @@ func selected(ref store.Ref) string {
 	}
 	return ref.Name + ":" + strings.TrimPrefix(ref.Version, "stage:")
 }
-
-// split is the single errors of a mount.
-func split(err error) []error {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return many.Unwrap()
-	}
-	return []error{err}
-}
-
-// explained has the AWS provider's words, and everything else of the error.
-type explained struct {
-	text string
-	err  error
-}
-
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }

@@ -21,7 +21,7 @@ func (Dialect) Explain(err error) error {
 	}
 
 	var lines []string
-	for _, e := range split(err) {
+	for _, e := range plan.Split(err) {
 		query, object := new(plan.QueryError), new(plan.ObjectError)
 		line := e.Error()
 		switch {
@@ -156,12 +156,4 @@ func malformed(r *request.Error) error {
 	}
 
 	return &failure{text: text, err: r}
-}
-
-// split is the single errors of a mount.
-func split(err error) []error {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return many.Unwrap()
-	}
-	return []error{err}
 }

@@ -83,7 +83,7 @@ func (Dialect) Explain(err error) error {
 		return malformed(r)
 	}
 	f := &failure{err: err}
-	for _, e := range split(err) {
+	for _, e := range plan.Split(err) {
 		query, object, answer := new(plan.QueryError), new(plan.ObjectError), new(gcpauth.Answer)
 		switch {
 		case errors.As(e, &query) && errors.As(e, &answer) && answer.SignIn:
@@ -138,12 +138,4 @@ func malformed(r *request.Error) error {
 		}
 	}
 	return f
-}
-
-// split is the single errors of a mount.
-func split(err error) []error {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return many.Unwrap()
-	}
-	return []error{err}
 }

@@ -13,10 +13,10 @@ import (
 // cause.
 func (Dialect) Explain(err error) error {
 	lines := make([]string, 0, 1)
-	for _, e := range split(err) {
+	for _, e := range plan.Split(err) {
 		lines = append(lines, worded(e))
 	}
-	return &explained{"error making mount request: " + strings.Join(lines, "; "), err}
+	return &plan.Reworded{Text: "error making mount request: " + strings.Join(lines, "; "), Err: err}
 }
 
 func worded(e error) string {
@@ -31,20 +31,3 @@ func worded(e error) string {
 	}
 	return fmt.Sprintf("couldn't read secret %q: error requesting secret: %s", query.Query.Object, query.Err)
 }
-
-// split is the single errors of a mount.
-func split(err error) []error {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return many.Unwrap()
-	}
-	return []error{err}
-}
-
-// explained has those providers' words, and everything else of the error.
-type explained struct {
-	text string
-	err  error
-}
-
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }
