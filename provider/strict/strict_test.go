@@ -127,7 +127,7 @@ func TestHostileYAMLIsBounded(t *testing.T) {
 			if _, err := decode(text); err == nil {
 				t.Error("accepted")
 			}
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("took %s", took)
 			}
 		})

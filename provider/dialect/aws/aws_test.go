@@ -90,7 +90,7 @@ func TestHostileObjectsAreAnErrorOrAPlan(t *testing.T) {
 				parameters["region"], parameters["objects"] = "us-east-1/../../x@evil", "[{objectName: a, objectType: secretsmanager}]"
 			}
 			p, err := read(parameters)
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("took %s", took)
 			}
 			if err == nil && name != "crash" {

