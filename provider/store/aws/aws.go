@@ -68,7 +68,7 @@ func Kinds(o Options) []store.Kind {
 		o.Now = time.Now
 	}
 	cloud := &cloud{
-		opts: o, pacers: map[pacerKey]*pace.Pacer{}, noBatch: map[noBatchKey]time.Time{},
+		opts: o, pacers: pace.NewSet[pacerKey](pace.Options{}), noBatch: map[noBatchKey]time.Time{},
 		clients: pool.New[endpoint, *clients](pool.Options[*clients]{Max: regionsKept, Now: o.Now}),
 	}
 	return []store.Kind{
@@ -95,7 +95,7 @@ type cloud struct {
 	clients *pool.Pool[endpoint, *clients]
 
 	mu      sync.Mutex
-	pacers  map[pacerKey]*pace.Pacer
+	pacers  *pace.Set[pacerKey]
 	noBatch map[noBatchKey]time.Time // who may not batch, until when
 }
 
@@ -115,9 +115,6 @@ type pacerKey struct{ kind, region, account string }
 // regionsKept is how many regions' clients are kept that nobody uses: a client
 // of the SDK is large, and who may name regions may invent them.
 const regionsKept = 16
-
-// maxPacers bounds what is remembered of regions and accounts.
-const maxPacers = 1024
 
 // at gives the clients of a region, to be released. They have no credentials:
 // each call brings those of its identity.
@@ -190,26 +187,6 @@ func (c *cloud) ahead(ctx context.Context, kind string, e endpoint, k *clients) 
 
 func dualStack(s sdk.DualStackEndpointState) *bool {
 	return sdk.Bool(s == sdk.DualStackEndpointStateEnabled)
-}
-
-func (c *cloud) pacer(key pacerKey) *pace.Pacer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.pacers[key]
-	if p == nil {
-		if len(c.pacers) >= maxPacers {
-			for k, old := range c.pacers {
-				if old.Idle() {
-					delete(c.pacers, k)
-				}
-			}
-		}
-
-		p = pace.New(pace.Options{})
-		c.pacers[key] = p
-	}
-
-	return p
 }
 
 // session is one store opened for one identity.
@@ -369,7 +346,7 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 	}
 
 	r.Caller = ask.Caller{
-		Pacer: s.cloud.pacer(pacerKey{s.kind, r.region, s.login.Account()}), Tenant: s.tenant, Last: n == len(s.regions)-1,
+		Pacer: s.cloud.pacers.Of(pacerKey{s.kind, r.region, s.login.Account()}), Tenant: s.tenant, Last: n == len(s.regions)-1,
 		Judge: r.judge, Count: r.count,
 		Renew: func(ctx context.Context) error {
 			r.forget()

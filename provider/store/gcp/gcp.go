@@ -63,7 +63,7 @@ func Kinds(o Options) []store.Kind {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &cloud{opts: o, pacers: map[pacerKey]*pace.Pacer{}}
+	c := &cloud{opts: o, pacers: pace.NewSet[pacerKey](pace.Options{MaxInFlight: streams})}
 	c.hosts = pool.New[string, *host](pool.Options[*host]{Now: o.Now, Close: func(h *host) { _ = h.conn.Close() }})
 
 	return []store.Kind{
@@ -86,11 +86,9 @@ func Kinds(o Options) []store.Kind {
 
 // cloud is what all stores of a process share.
 type cloud struct {
-	opts  Options
-	hosts *pool.Pool[string, *host]
-
-	mu     sync.Mutex
-	pacers map[pacerKey]*pace.Pacer
+	opts   Options
+	hosts  *pool.Pool[string, *host]
+	pacers *pace.Set[pacerKey]
 }
 
 // host is a connection to a service in one location, with Google's client of it.
@@ -105,9 +103,6 @@ type pacerKey struct{ host, project string }
 // streams are as many calls as Google takes over one connection at once: none
 // costs a connection of its own, and a volume of fifty secrets is one wave.
 const streams = 100
-
-// maxPacers bounds what is remembered of locations and projects.
-const maxPacers = 1024
 
 // at gives the connection of a host, to be released.
 func (c *cloud) at(kind, name string) (*host, func(), error) {
@@ -135,26 +130,6 @@ func (c *cloud) at(kind, name string) (*host, func(), error) {
 		}
 		return h, nil
 	})
-}
-
-func (c *cloud) pacer(key pacerKey) *pace.Pacer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.pacers[key]
-	if p != nil {
-		return p
-	}
-
-	if len(c.pacers) >= maxPacers {
-		for k, old := range c.pacers {
-			if old.Idle() {
-				delete(c.pacers, k)
-			}
-		}
-	}
-	p = pace.New(pace.Options{MaxInFlight: streams})
-	c.pacers[key] = p
-	return p
 }
 
 // session is one store opened for one identity.
@@ -352,7 +327,7 @@ func (s *session) signInFailed(err error) *store.Error {
 // call makes one request until it is answered; nil where that is a good answer.
 func (v *visit) call(ctx context.Context, project, op string, fn func(ctx context.Context, as gax.CallOption) error) *gcpauth.Answer {
 	caller := ask.Caller{
-		Pacer: v.cloud.pacer(pacerKey{v.session.host(), project}), Tenant: v.tenant, Last: true, Judge: v.judge, Count: v.count,
+		Pacer: v.cloud.pacers.Of(pacerKey{v.session.host(), project}), Tenant: v.tenant, Last: true, Judge: v.judge, Count: v.count,
 		Renew: func(ctx context.Context) error {
 			v.login.Forget(v.held())
 			return v.signIn(ctx)

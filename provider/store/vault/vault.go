@@ -57,7 +57,7 @@ func Kinds(o Options) []store.Kind {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &cloud{opts: o, pacers: map[string]*pace.Pacer{}, steady: map[steadyKey]steadyReply{}, stretched: map[[32]byte]string{}}
+	c := &cloud{opts: o, pacers: pace.NewSet[string](pace.Options{}), steady: map[steadyKey]steadyReply{}, stretched: map[[32]byte]string{}}
 
 	var kinds []store.Kind
 	for _, name := range []string{Vault, OpenBao} {
@@ -80,29 +80,9 @@ type cloud struct {
 	opts Options
 
 	mu        sync.Mutex
-	pacers    map[string]*pace.Pacer // by address
+	pacers    *pace.Set[string] // by address
 	steady    map[steadyKey]steadyReply
 	stretched map[[32]byte]string
-}
-
-const maxPacers = 1024
-
-func (c *cloud) pacer(address string) *pace.Pacer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.pacers[address]
-	if p == nil {
-		if len(c.pacers) >= maxPacers {
-			for k, old := range c.pacers {
-				if old.Idle() {
-					delete(c.pacers, k)
-				}
-			}
-		}
-		p = pace.New(pace.Options{})
-		c.pacers[address] = p
-	}
-	return p
 }
 
 // opened is one store opened for one identity.
@@ -288,7 +268,7 @@ type asking struct {
 func (o *opened) enter(ctx context.Context) (*asking, *store.Error) {
 	a := &asking{opened: o}
 	a.Caller = ask.Caller{
-		Pacer: o.cloud.pacer(o.address), Tenant: o.tenant, Last: true,
+		Pacer: o.cloud.pacers.Of(o.address), Tenant: o.tenant, Last: true,
 		Count: a.count,
 	}
 	if err := a.signIn(ctx); err != nil {
