@@ -38,6 +38,11 @@ func Start(addr string, h http.Handler, ca *Authority) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	return On(l, h, ca), nil
+}
+
+// On is Start on a listener that is there, such as one in memory.
+func On(l net.Listener, h http.Handler, ca *Authority) *Listener {
 	s := &Listener{listener: l, scheme: "http", ca: ca}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -55,7 +60,7 @@ func Start(addr string, h http.Handler, ca *Authority) (*Listener, error) {
 		l = tls.NewListener(l, tlsConfig(ca, h))
 	}
 	go s.server.Serve(l)
-	return s, nil
+	return s
 }
 
 // tlsConfig offers HTTP/2 where the handler speaks it.
