@@ -18,8 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -98,11 +96,9 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	if memory, err := inMemory(dir); err != nil {
 		return nil, err
-	}
-	if fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+	} else if !memory {
 		return nil, fmt.Errorf("%s is not on a tmpfs: secrets are kept in memory only; choose a folder below /run", dir)
 	}
 	return openJournal(dir)
