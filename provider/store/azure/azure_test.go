@@ -123,6 +123,29 @@ func TestATokenThatAVaultNoLongerTakesIsMadeAnewOnce(t *testing.T) {
 	}
 }
 
+// All reads of a mount find a revoked token refused at nearly the same time.
+func TestManyReadsThatFindATokenRefusedSignInOnceAndAllSucceed(t *testing.T) {
+	w := newWorld(t)
+	refs := make([]store.Ref, 40)
+	for i := range refs {
+		refs[i].Name = fmt.Sprint("secret-", i)
+		w.SetSecretValue("shop", refs[i].Name, "s3cret")
+	}
+	o, err := w.open(t, "", w.identity("api"))
+	if err != nil {
+		t.Fatalf("got the error %v, want a store", err)
+	}
+	for round := range 5 {
+		if _, err := o.Fetch(t.Context(), refs, func(int, store.Secret) {}); err != nil {
+			t.Fatalf("round %d: got the error %v, want every secret", round, err)
+		}
+		w.RevokeAll()
+	}
+	if got := w.Count("Token"); got != 5 {
+		t.Errorf("got %d sign-ins, want one and one for each time that the token was revoked", got)
+	}
+}
+
 // certificate is self-signed, with its key.
 func certificate(t testing.TB) (der []byte, bundle string, key *ecdsa.PrivateKey) {
 	t.Helper()

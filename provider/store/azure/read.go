@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -102,8 +103,8 @@ func (v *visit) read(ctx context.Context, ref store.Ref) (store.Secret, *store.E
 	}
 
 	var c content
-	failure := v.do(ctx, operations[o.collection], func(ctx context.Context) error {
-		body, err := v.get(ctx, v.at(o), v.bearer())
+	failure := v.do(ctx, operations[o.collection], func(ctx context.Context, t auth.Token) error {
+		body, err := v.get(ctx, v.at(o), t)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -71,8 +72,11 @@ type visit struct {
 	*session
 	*vault
 	last bool
+	as   ask.Credential[bearer]
+}
 
-	mu       sync.Mutex
+// bearer is a token, and what it is for.
+type bearer struct {
 	resource string
 	token    auth.Token
 }
@@ -84,10 +88,8 @@ func (s *session) enter(ctx context.Context, n int) (*visit, func(), *store.Erro
 	if err != nil {
 		return nil, nil, store.Errorf(store.Unavailable, "%s cannot be asked", s.host(n))
 	}
-	v := &visit{session: s, vault: vault, last: n == len(s.names)-1, resource: s.azure.Resource()}
-	if known := vault.known(); known.resource != "" {
-		v.resource = known.resource
-	}
+	v := &visit{session: s, vault: vault, last: n == len(s.names)-1}
+	v.as.Hold(bearer{resource: cmp.Or(vault.known().resource, s.azure.Resource())})
 
 	if failed := v.ready(ctx); failed != nil {
 		leave()
@@ -126,50 +128,34 @@ func (v *visit) answerChallenge(ctx context.Context, signed *store.Error) *store
 	if failed := v.checkTenant(); failed != nil {
 		return failed
 	}
-	if theirs := v.vault.known().resource; v.held() != theirs {
-		v.take(theirs, auth.Token{})
+	if theirs := v.vault.known().resource; v.as.Held().resource != theirs {
+		v.as.Hold(bearer{resource: theirs})
 		return v.signIn(ctx)
 	}
 	return signed
 }
 
-func (v *visit) held() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.resource
-}
-
-func (v *visit) take(resource string, t auth.Token) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.resource, v.token = resource, t
-}
-
-func (v *visit) bearer() auth.Token {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.token
-}
-
 func (v *visit) signIn(ctx context.Context) *store.Error {
-	resource := v.held()
-	t, err := v.login.Token(ctx, resource)
+	as, err := v.signInFor(ctx, v.as.Held().resource)
 	if err != nil {
 		return signInFailed(err)
 	}
-	v.take(resource, t)
+	v.as.Hold(as)
 	return nil
+}
+
+func (v *visit) signInFor(ctx context.Context, resource string) (bearer, error) {
+	t, err := v.login.Token(ctx, resource)
+	return bearer{resource, t}, err
 }
 
 // renew signs in anew, after a vault has refused a token: what it said then may
 // be another challenge.
-func (v *visit) renew(ctx context.Context) error {
-	v.login.Forget(v.held(), v.bearer())
-	v.take(v.vault.known().resource, auth.Token{})
-	if err := v.signIn(ctx); err != nil {
-		return err
-	}
-	return nil
+func (v *visit) renew(ctx context.Context, refused bearer) error {
+	return v.as.Renew(refused, func() (bearer, error) {
+		v.login.Forget(refused.resource, refused.token)
+		return v.signInFor(ctx, v.vault.known().resource)
+	})
 }
 
 var identifier = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -199,7 +185,7 @@ func (v *visit) askChallenge(ctx context.Context) *store.Error {
 	}
 
 	at := &url.URL{Scheme: "https", Host: v.vault.host, Path: "/secrets"}
-	err := v.do(ctx, "Challenge", func(ctx context.Context) error {
+	err := v.do(ctx, "Challenge", func(ctx context.Context, _ auth.Token) error {
 		_, err := v.get(ctx, at, auth.Token{})
 		if a := answerOf(err); a != nil && a.Status == http.StatusUnauthorized && v.vault.known().resource != "" {
 			return nil
@@ -242,15 +228,20 @@ func readChallenge(header, host string) (c challenge, ok bool) {
 	return c, above
 }
 
-// do makes one request until it is answered.
-func (v *visit) do(ctx context.Context, operation string, fn func(context.Context) error) error {
+// do makes one request until it is answered, with the visit's token.
+func (v *visit) do(ctx context.Context, operation string, fn func(context.Context, auth.Token) error) error {
 	if err := v.vault.limit.Wait(ctx); err != nil {
 		return &failed{limited: true}
 	}
+	var used bearer
 	caller := ask.Caller{
-		Pacer: v.vault.pacer, Tenant: v.id.Namespace, Last: v.last, Judge: judge, Renew: v.renew, Count: v.count,
+		Pacer: v.vault.pacer, Tenant: v.id.Namespace, Last: v.last, Judge: judge, Count: v.count,
+		Renew: func(ctx context.Context) error { return v.renew(ctx, used) },
 	}
-	throttled, err := caller.Do(ctx, operation, fn)
+	throttled, err := caller.Do(ctx, operation, func(ctx context.Context) error {
+		used = v.as.Held()
+		return fn(ctx, used.token)
+	})
 	if err == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coffre-csi/coffre/auth"
 	"github.com/coffre-csi/coffre/provider/store"
 )
 
@@ -49,8 +50,8 @@ func (v *visit) pages(ctx context.Context, operation string, o object, path stri
 			Value []entry
 			Next  *string `json:"nextLink"`
 		}
-		err := v.do(ctx, operation, func(ctx context.Context) error {
-			body, err := v.get(ctx, at, v.bearer())
+		err := v.do(ctx, operation, func(ctx context.Context, t auth.Token) error {
+			body, err := v.get(ctx, at, t)
 			if err != nil {
 				return err
 			}

@@ -247,9 +247,7 @@ func (s *session) host() string {
 type visit struct {
 	*session
 	*host
-
-	mu    sync.Mutex
-	token auth.Token
+	as ask.Credential[auth.Token]
 }
 
 // read asks for one resource.
@@ -305,16 +303,16 @@ func (v *visit) signIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.token = t
+	v.as.Hold(t)
 	return nil
 }
 
-func (v *visit) held() auth.Token {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.token
+// renew signs in anew after a token was refused.
+func (v *visit) renew(ctx context.Context, refused auth.Token) error {
+	return v.as.Renew(refused, func() (auth.Token, error) {
+		v.login.Forget(refused)
+		return v.login.Token(ctx)
+	})
 }
 
 // signInFailed is an error of auth/gcp as one of a store.
@@ -326,15 +324,14 @@ func (s *session) signInFailed(err error) *store.Error {
 
 // call makes one request until it is answered; nil where that is a good answer.
 func (v *visit) call(ctx context.Context, project, op string, fn func(ctx context.Context, as gax.CallOption) error) *gcpauth.Answer {
+	var used auth.Token
 	caller := ask.Caller{
 		Pacer: v.cloud.pacers.Of(pacerKey{v.session.host(), project}), Tenant: v.tenant, Last: true, Judge: v.judge, Count: v.count,
-		Renew: func(ctx context.Context) error {
-			v.login.Forget(v.held())
-			return v.signIn(ctx)
-		},
+		Renew: func(ctx context.Context) error { return v.renew(ctx, used) },
 	}
 	throttled, err := caller.Do(ctx, op, func(ctx context.Context) error {
-		return fn(ctx, gax.WithGRPCOptions(gcpauth.Bearer(v.held())))
+		used = v.as.Held()
+		return fn(ctx, gax.WithGRPCOptions(gcpauth.Bearer(used)))
 	})
 	if err == nil {
 		return nil
