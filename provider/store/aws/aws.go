@@ -286,9 +286,7 @@ type regional struct {
 	ask.Caller
 	region  string
 	clients *clients
-
-	mu          sync.Mutex
-	credentials sdk.Credentials
+	as      ask.Credential[sdk.Credentials]
 }
 
 func (s *session) places() ask.Places {
@@ -348,13 +346,6 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 	r.Caller = ask.Caller{
 		Pacer: s.cloud.pacers.Of(pacerKey{s.kind, r.region, s.login.Account()}), Tenant: s.tenant, Last: n == len(s.regions)-1,
 		Judge: r.judge, Count: r.count,
-		Renew: func(ctx context.Context) error {
-			r.forget()
-			if err := r.signIn(ctx); err != nil {
-				return err
-			}
-			return nil
-		},
 	}
 
 	if !s.warmed && !s.login.Ready() {
@@ -370,7 +361,13 @@ func (s *session) enter(ctx context.Context, n int) (r *regional, leave func(), 
 
 // call makes one request until it is answered; nil where that is a good answer.
 func (r *regional) call(ctx context.Context, op string, fn func(context.Context) error) *awsauth.RegionError {
-	throttled, err := r.Do(ctx, op, fn)
+	var used sdk.Credentials
+	caller := r.Caller
+	caller.Renew = func(ctx context.Context) error { return r.renew(ctx, used) }
+	throttled, err := caller.Do(ctx, op, func(ctx context.Context) error {
+		used = r.as.Held()
+		return fn(ctx)
+	})
 	if err == nil {
 		return nil
 	}
@@ -411,11 +408,12 @@ func serviceOf(kind string) string {
 	return "secretsmanager"
 }
 
-func (r *regional) forget() {
-	r.mu.Lock()
-	c := r.credentials
-	r.mu.Unlock()
-	r.login.Forget(c)
+// renew signs in anew after credentials were refused.
+func (r *regional) renew(ctx context.Context, refused sdk.Credentials) error {
+	return r.as.Renew(refused, func() (sdk.Credentials, error) {
+		r.login.Forget(refused)
+		return r.login.Credentials(ctx, r.region)
+	})
 }
 
 // signIn gets the credentials.
@@ -424,16 +422,12 @@ func (r *regional) signIn(ctx context.Context) *store.Error {
 	if err != nil {
 		return loginFailed(err)
 	}
-	r.mu.Lock()
-	r.credentials = c
-	r.mu.Unlock()
+	r.as.Hold(c)
 	return nil
 }
 
 func (r *regional) provider() sdk.CredentialsProvider {
-	r.mu.Lock()
-	c := r.credentials
-	r.mu.Unlock()
+	c := r.as.Held()
 	return sdk.CredentialsProviderFunc(func(context.Context) (sdk.Credentials, error) { return c, nil })
 }
 

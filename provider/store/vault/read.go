@@ -189,7 +189,7 @@ func (a *asking) read(ctx context.Context, rd read) (store.Secret, *store.Error)
 // put it: the wrapping token is good for one use.
 func (a *asking) unwrap(ctx context.Context, token string) (secret *api.Secret, err error) {
 	caller := a.Caller
-	caller.Judge = func(err error) ask.Verdict { return a.judge(err, vault.Credential{}) }
+	caller.Judge = func(err error) ask.Verdict { return a.judge(err, signedIn{}) }
 	_, err = caller.Do(ctx, "unwrap", func(ctx context.Context) (err error) {
 		secret, err = a.login.Do(ctx, vault.Call{Method: http.MethodPost, Path: "sys/wrapping/unwrap", Token: token})
 		return err

@@ -259,9 +259,12 @@ func (o *opened) FetchEach(ctx context.Context, refs []store.Ref, answered func(
 type asking struct {
 	*opened
 	ask.Caller
+	as ask.Credential[signedIn]
+}
 
-	mu    sync.Mutex
-	token vault.Credential
+// signedIn is a token as a mount has it.
+type signedIn struct {
+	vault.Credential
 	fresh bool // nobody has used it before
 }
 
@@ -282,43 +285,29 @@ func (a *asking) signIn(ctx context.Context) *store.Error {
 	if err != nil {
 		return fault.As(err, "failed to login: signing in was not done in time")
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.token, a.fresh = c, fresh
+	a.as.Hold(signedIn{c, fresh})
 	return nil
 }
 
-func (a *asking) credential() vault.Credential {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.token
-}
-
-// renew signs in again after a token was refused, unless another read of the
-// same mount did so meanwhile.
-func (a *asking) renew(ctx context.Context, refused vault.Credential) error {
-	if a.credential().Reveal() != refused.Reveal() {
-		return nil
-	}
-	if !a.login.Refused(refused) {
-		return errors.New("it was renewed not long ago")
-	}
-	if err := a.signIn(ctx); err != nil {
-		return err
-	}
-	return nil
+// renew signs in again after a token was refused.
+func (a *asking) renew(ctx context.Context, refused signedIn) error {
+	return a.as.Renew(refused, func() (signedIn, error) {
+		if !a.login.Refused(refused.Credential) {
+			return signedIn{}, errors.New("it was renewed not long ago")
+		}
+		c, fresh, err := a.login.Token(ctx)
+		return signedIn{c, fresh}, err
+	})
 }
 
 // judge reads the answer to a request that was made by a token.
-func (a *asking) judge(err error, by vault.Credential) ask.Verdict {
+func (a *asking) judge(err error, by signedIn) ask.Verdict {
 	r := new(vault.Refused)
 	if !errors.As(err, &r) {
 		return ask.Verdict{Transient: fault.ReasonOf(err) == fault.Unavailable}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	reason := r.Reason()
-	fresh := a.fresh && a.token.Reveal() == by.Reveal()
+	fresh := by.fresh && a.as.Held() == by
 	return ask.Verdict{
 		Throttled: reason == fault.Throttled, Transient: reason == fault.Unavailable,
 		Expired: r.Status == http.StatusForbidden && !r.Foreign && !fresh,
@@ -333,15 +322,16 @@ func (a *asking) count(op, answer string) {
 }
 
 // call makes one request until it is answered.
-func (a *asking) call(ctx context.Context, op string, call vault.Call) (secret *api.Secret, by vault.Credential, err error) {
+func (a *asking) call(ctx context.Context, op string, call vault.Call) (secret *api.Secret, _ vault.Credential, err error) {
+	var by signedIn
 	caller := a.Caller
 	caller.Judge = func(err error) ask.Verdict { return a.judge(err, by) }
 	caller.Renew = func(ctx context.Context) error { return a.renew(ctx, by) }
 	_, err = caller.Do(ctx, op, func(ctx context.Context) (err error) {
-		by = a.credential()
+		by = a.as.Held()
 		call.Token = by.Reveal()
 		secret, err = a.login.Do(ctx, call)
 		return err
 	})
-	return secret, by, err
+	return secret, by.Credential, err
 }
