@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coffre-csi/coffre/auth"
@@ -92,12 +91,10 @@ type Options struct {
 
 // Broker makes and keeps tokens. It is safe for concurrent use.
 type Broker struct {
-	opts   Options
-	keeper *keep.Keeper[auth.Token]
-	proxy  *proxy
-
-	mu        sync.Mutex
-	forbidden time.Time // when the API server last refused a ServiceAccount
+	opts        Options
+	annotations *kubernetes.Optional
+	keeper      *keep.Keeper[auth.Token]
+	proxy       *proxy
 }
 
 // New makes a Broker; it contacts nobody.
@@ -110,7 +107,8 @@ func New(o Options) *Broker {
 		o.Local = local()
 	}
 
-	return &Broker{opts: o, proxy: &proxy{binding: o.Binding}, keeper: keep.New(keep.Options[auth.Token]{
+	annotations := kubernetes.NewOptional(o.ServiceAccounts, o.Now)
+	return &Broker{opts: o, annotations: annotations, proxy: newProxy(o.Binding), keeper: keep.New(keep.Options[auth.Token]{
 		Expires: func(t auth.Token) (time.Time, bool) { return t.Expires, !t.Expires.IsZero() }, Now: o.Now,
 	})}
 }
@@ -196,15 +194,11 @@ func (s *Session) federated(what, audience string) (err error) {
 	return setup(fault.Precondition, "failed to parse %s, error: token for audience %s not found: %s", what, audience, err)
 }
 
-// forbiddenFor is how long an API server that has refused ServiceAccounts is
-// not asked again.
-const forbiddenFor = time.Minute
-
 // annotated reads from the ServiceAccount what the store does not say. Where
 // nobody lets Coffre read ServiceAccounts that is nothing.
 func (s *Session) annotated(ctx context.Context) error {
 	complete := s.login.Tenant != "" && (s.login.Client != "" || s.login.Method == ServicePrincipal)
-	if complete || s.broker.opts.ServiceAccounts == nil || s.broker.isForbidden() {
+	if complete {
 		return nil
 	}
 
@@ -212,11 +206,7 @@ func (s *Session) annotated(ctx context.Context) error {
 		if *value != "" {
 			continue
 		}
-		text, err := s.broker.opts.ServiceAccounts.ServiceAccountAnnotation(ctx, s.id.Namespace, s.id.ServiceAccount, key)
-		if err != nil && notAllowed(err) {
-			s.broker.forbid()
-			return nil
-		}
+		text, err := s.broker.annotations.Annotation(ctx, s.id.Namespace, s.id.ServiceAccount, key)
 		if err != nil {
 			return setup(fault.ReasonOf(err), "the annotation %s of %s cannot be read: %s", key, s.id, err)
 		}
@@ -230,28 +220,6 @@ func (s *Session) annotated(ctx context.Context) error {
 		return setup(fault.Invalid, "%.60q, the annotation %s of %s, is no tenant", s.login.Tenant, TenantAnnotation, s.id)
 	}
 	return nil
-}
-
-func (b *Broker) isForbidden() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.opts.Now().Sub(b.forbidden) < forbiddenFor
-}
-
-func (b *Broker) forbid() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.forbidden = b.opts.Now()
-}
-
-// notAllowed says whether ServiceAccounts may not be read here, at all or by
-// anybody's word.
-func notAllowed(err error) bool {
-	k := new(kubernetes.Error)
-	if !errors.As(err, &k) {
-		return fault.ReasonOf(err) == fault.Precondition // no API server is configured
-	}
-	return !kubernetes.Unreachable(err) && (k.Status == http.StatusForbidden || k.Status == http.StatusUnauthorized)
 }
 
 // Principal tells sessions of one service account apart. It is for memory only.

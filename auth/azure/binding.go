@@ -38,11 +38,13 @@ const (
 // proxy is the way to the token proxy: made when it is first needed.
 type proxy struct {
 	binding Binding
+	opening chan struct{} // holds one: who finds out the server name
 
 	mu     sync.Mutex
-	name   string
 	client *http.Client
 }
+
+func newProxy(b Binding) *proxy { return &proxy{binding: b, opening: make(chan struct{}, 1)} }
 
 // askProxy is an identity binding: the pod's token for one of Entra's, by the
 // proxy that the cluster has for it.
@@ -91,26 +93,42 @@ func (p *proxy) port() string {
 	return p.binding.Port
 }
 
-// open makes the client, once its server name is known.
-func (p *proxy) open(ctx context.Context) (*http.Client, error) {
+func (p *proxy) opened() *http.Client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.client != nil {
-		return p.client, nil
+	return p.client
+}
+
+// open makes the client, once its server name is known. Of those who would find
+// it out at once, one does; the others wait no longer than they have time.
+func (p *proxy) open(ctx context.Context) (*http.Client, error) {
+	select {
+	case p.opening <- struct{}{}:
+		defer func() { <-p.opening }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("compute SNI name: %w", ctx.Err())
+	}
+	if client := p.opened(); client != nil {
+		return client, nil
 	}
 
-	if p.name = p.binding.ServerName; p.name == "" {
+	name := p.binding.ServerName
+	if name == "" {
 		id, err := p.clusterID(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("compute SNI name: %w", err)
 		}
-		p.name = serverName(id)
+		name = serverName(id)
 	}
-	p.client = &http.Client{CheckRedirect: peer.NoRedirect, Transport: &http.Transport{
-		DialTLSContext: p.dial, MaxConnsPerHost: entraConnections, MaxIdleConnsPerHost: entraConnections,
+	client := &http.Client{CheckRedirect: peer.NoRedirect, Transport: &http.Transport{
+		DialTLSContext: p.dialAs(name), MaxConnsPerHost: entraConnections, MaxIdleConnsPerHost: entraConnections,
 		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
 	}}
-	return p.client, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.client = client
+
+	return client, nil
 }
 
 // serverName is what AKS calls the proxy of a cluster.
@@ -120,15 +138,17 @@ func serverName(clusterID string) string {
 	return "a" + strings.ToLower(text) + ".ests.aks"
 }
 
-func (p *proxy) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	roots, err := p.roots()
-	if err != nil {
-		return nil, err
+func (p *proxy) dialAs(name string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		roots, err := p.roots()
+		if err != nil {
+			return nil, err
+		}
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTime}, Config: &tls.Config{
+			ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		}}
+		return d.DialContext(ctx, network, addr)
 	}
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTime}, Config: &tls.Config{
-		ServerName: p.name, RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-	}}
-	return d.DialContext(ctx, network, addr)
 }
 
 // roots are the cluster's, as they are now; nil for the system's.
@@ -171,9 +191,7 @@ func (p *proxy) clusterID(ctx context.Context) (string, error) {
 }
 
 func (p *proxy) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.client != nil {
-		p.client.CloseIdleConnections()
+	if client := p.opened(); client != nil {
+		client.CloseIdleConnections()
 	}
 }

@@ -14,9 +14,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -91,13 +89,13 @@ type Options struct {
 
 // Broker makes and keeps tokens. It is safe for concurrent use.
 type Broker struct {
-	opts     Options
-	metadata *metadata
-	keeper   *keep.Keeper[auth.Token]
+	opts        Options
+	annotations *kubernetes.Optional
+	metadata    *metadata
+	keeper      *keep.Keeper[auth.Token]
 
-	mu        sync.Mutex
-	iam       *grpc.ClientConn
-	forbidden time.Time // when the API server last refused a ServiceAccount
+	mu  sync.Mutex
+	iam *grpc.ClientConn
 }
 
 // New makes a Broker; it contacts nobody.
@@ -107,7 +105,7 @@ func New(o Options) *Broker {
 		o.Now = time.Now
 	}
 	return &Broker{
-		opts: o, metadata: newMetadata(o.MetadataHost, o.Now),
+		opts: o, annotations: kubernetes.NewOptional(o.ServiceAccounts, o.Now), metadata: newMetadata(o.MetadataHost, o.Now),
 		keeper: keep.New(keep.Options[auth.Token]{
 			Expires: func(t auth.Token) (time.Time, bool) { return t.Expires, !t.Expires.IsZero() }, Now: o.Now,
 		}),
@@ -257,23 +255,11 @@ func (b *Broker) externalAccount() (string, error) {
 	return file.Audience, nil
 }
 
-// forbiddenFor is how long an API server that has refused ServiceAccounts is
-// not asked again.
-const forbiddenFor = time.Minute
-
 // annotated reads the annotations. Where nobody lets Coffre read ServiceAccounts
 // pods are who they are themselves: that is what most grants are for.
 func (s *Session) annotated(ctx context.Context) error {
-	b := s.broker
-	b.mu.Lock()
-	skip := b.opts.ServiceAccounts == nil || b.opts.Now().Sub(b.forbidden) < forbiddenFor
-	b.mu.Unlock()
-	if skip {
-		return nil
-	}
-
 	read := func(key string) (string, error) {
-		return b.opts.ServiceAccounts.ServiceAccountAnnotation(ctx, s.id.Namespace, s.id.ServiceAccount, key)
+		return s.broker.annotations.Annotation(ctx, s.id.Namespace, s.id.ServiceAccount, key)
 	}
 	email, err := read(AccountAnnotation)
 	var delegates string
@@ -281,12 +267,6 @@ func (s *Session) annotated(ctx context.Context) error {
 		delegates, err = read(DelegatesAnnotation)
 	}
 	if err != nil {
-		if notAllowed(err) {
-			b.mu.Lock()
-			b.forbidden = b.opts.Now()
-			b.mu.Unlock()
-			return nil
-		}
 		return fail(fault.ReasonOf(err), &Answer{}, "unable to fetch SA info: %s", err)
 	}
 
@@ -298,16 +278,6 @@ func (s *Session) annotated(ctx context.Context) error {
 		return fail(fault.Invalid, &Answer{}, "unable to parse delegates annotation on SA: %s (the annotation %s of %s must be a JSON list of emails)", err, DelegatesAnnotation, s.id)
 	}
 	return nil
-}
-
-// notAllowed says whether ServiceAccounts may not be read here, at all or by
-// anybody's word.
-func notAllowed(err error) bool {
-	k := new(kubernetes.Error)
-	if !errors.As(err, &k) {
-		return fault.ReasonOf(err) == fault.Precondition // no API server is configured
-	}
-	return !kubernetes.Unreachable(err) && (k.Status == http.StatusForbidden || k.Status == http.StatusUnauthorized)
 }
 
 // Principal tells sessions of one service account apart. It is for memory only.
