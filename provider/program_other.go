@@ -2,5 +2,9 @@
 
 package provider
 
-// dropProgram is for nodes, which run Linux.
-func dropProgram() {}
+// program is for nodes, which run Linux.
+type program struct{}
+
+func thisProgram() program { return program{} }
+
+func (program) drop() {}

@@ -21,6 +21,7 @@ func Tidy(ctx context.Context) {
 	t := time.NewTicker(tidyEvery)
 	defer t.Stop()
 
+	own := thisProgram()
 	last, again := allocated(), true // the start was a storm too
 	for {
 		select {
@@ -30,7 +31,7 @@ func Tidy(ctx context.Context) {
 			busy := allocated()-last > worthIt
 			if busy || again {
 				debug.FreeOSMemory()
-				dropProgram()
+				own.drop()
 				last = allocated()
 			}
 			again = busy
