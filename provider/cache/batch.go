@@ -40,9 +40,9 @@ type batch struct {
 	namespaces []string
 	patience   time.Duration // the shortest refresh time of those who wait
 	began      time.Time
-	admitted   bool // by the breaker
-	ended      int  // calls
-	settled    bool // with the breaker
+	admitted   string // the namespace whose breaker let it out; "" for none
+	ended      int    // calls
+	settled    bool   // with the breaker
 }
 
 // Bounds of the way to a store.
@@ -349,7 +349,7 @@ func (b *batch) settle(err error) {
 	for _, namespace := range b.namespaces {
 		breaker := b.cache.breaker(endpoint, namespace)
 		if !asked {
-			if b.admitted {
+			if b.admitted == namespace {
 				breaker.release()
 			}
 			continue

@@ -278,7 +278,7 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 			continue
 		}
 		if err := budget.From(r.ctx).Queries(len(search.found)); err != nil {
-			errs[i] = r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: find %s", q.Field, err))
+			errs[i] = r.queryError(q, search.from, store.Errorf(store.Invalid, "%s: %s %s", q.Field, searched(q), err))
 			continue
 		}
 		for _, ref := range search.found {
@@ -287,6 +287,14 @@ func (r *round) expand(queries []plan.Query) ([][]*want, []error) {
 	}
 
 	return wants, errs
+}
+
+// searched is what asks for any number of secrets.
+func searched(q plan.Query) string {
+	if q.Find != nil {
+		return "find"
+	}
+	return "the history"
 }
 
 func (r *round) want(q plan.Query, from *reader, ref store.Ref, search bool) *want {

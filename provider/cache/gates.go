@@ -89,7 +89,7 @@ func (c *Cache) admit(b *batch) *store.Error {
 	var refused *store.Error
 	for _, namespace := range b.namespaces {
 		if refused = c.breaker(endpoint, namespace).admit(c.opts.Now(), b.patience); refused == nil {
-			b.admitted = true
+			b.admitted = namespace
 			return nil
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/coffre-csi/coffre/provider/budget"
 )
@@ -48,6 +49,15 @@ type Bundle struct {
 type Error struct{ Text string }
 
 func (e *Error) Error() string { return e.Text }
+
+// cause is a library's error without what it may quote: x509's have the names
+// that stand in a certificate.
+func cause(err error) string {
+	if text := err.Error(); strings.HasPrefix(text, "pkcs12: ") && !strings.Contains(text, "x509: ") {
+		return text
+	}
+	return "it is damaged, or of a kind that is not known here"
+}
 
 func failed(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
 
@@ -125,7 +135,7 @@ func (c *Bundle) addCertificate(b *budget.Budget, der []byte) error {
 	}
 	parsed, err := x509.ParseCertificate(der)
 	if err != nil {
-		return failed("its certificate %d cannot be read: %s", len(c.Certificates)+1, err)
+		return failed("its certificate %d cannot be read: %s", len(c.Certificates)+1, cause(err))
 	}
 	same := func(other *x509.Certificate) bool { return bytes.Equal(other.Raw, parsed.Raw) }
 	if !slices.ContainsFunc(c.Certificates, same) {

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
@@ -286,4 +287,27 @@ func TestManyWritingsUseUpTheBudget(t *testing.T) {
 		}
 	}
 	t.Error("a thousand PFX files cost nothing")
+}
+
+// The library's own errors quote names that stand in a certificate.
+func TestACertificateThatCannotBeReadIsNotQuoted(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatalf("got the error %v, want a key", err)
+	}
+	uri := "http://hunter2\x7f/"
+	names := append([]byte{0x30, byte(len(uri) + 2), 0x86, byte(len(uri))}, uri...) // a URI among the subject's alternative names
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: names}}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatalf("got the error %v, want a certificate", err)
+	}
+	if _, err := x509.ParseCertificate(der); err == nil || !strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("the library says %v, which quotes nothing: this test shows nothing", err)
+	}
+
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if _, err := Parse(nil, text, ""); err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "its certificate 1 cannot be read") {
+		t.Errorf("got %v, want which certificate it is and nothing of it", err)
+	}
 }

@@ -208,7 +208,7 @@ func (p *parts) open(b *budget.Budget, secret []byte, password string) (*Bundle,
 
 	key, leaf, others, err := pkcs12.DecodeChain(der, password)
 	if err != nil {
-		return nil, failed("is a PFX that cannot be opened: %s", err)
+		return nil, failed("is a PFX that cannot be opened: %s", cause(err))
 	}
 	c := &Bundle{}
 	for _, one := range append([]*x509.Certificate{leaf}, others...) {
@@ -304,7 +304,7 @@ func openKey(b *budget.Budget, der []byte, password string) (crypto.PrivateKey, 
 
 	key, _, _, err := pkcs12.DecodeChain(pfx, password)
 	if err != nil {
-		return nil, failed("its private key cannot be opened with the password of sourcePassword: %s", err)
+		return nil, failed("its private key cannot be opened with the password of sourcePassword: %s", cause(err))
 	}
 
 	return key, nil

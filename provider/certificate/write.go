@@ -60,7 +60,7 @@ func (c *Bundle) PFX(b *budget.Budget, password, encryption string) ([]byte, err
 		out, err = encoder.Encode(c.Key, chain[0], chain[1:], password)
 	}
 	if err != nil {
-		return nil, failed("cannot be written as a PFX: %s", err)
+		return nil, failed("cannot be written as a PFX: %s", cause(err))
 	}
 
 	return out, nil

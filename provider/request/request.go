@@ -22,11 +22,11 @@ import (
 const (
 	attrClass          = "secretProviderClass"
 	attrPrefix         = "csi.storage.k8s.io/"
-	attrPodName        = attrPrefix + "pod.name"
-	attrPodNamespace   = attrPrefix + "pod.namespace"
+	attrPodName        = attrPrefix + PartPod
+	attrPodNamespace   = attrPrefix + PartNamespace
 	attrPodUID         = attrPrefix + "pod.uid"
-	attrServiceAccount = attrPrefix + "serviceAccount.name"
-	attrTokens         = attrPrefix + "serviceAccount.tokens"
+	attrServiceAccount = attrPrefix + PartAccount
+	attrTokens         = attrPrefix + PartTokens
 )
 
 // Bounds of what one request may carry. The driver's own limit on a message is

@@ -21,11 +21,6 @@ const (
 	partKey          = "key"
 )
 
-// Content types of Key Vault's secrets that are certificates.
-const (
-	mediaPEM = "application/x-pem-file" // the other is a PFX's
-)
-
 // content makes of a secret what the Azure provider writes. It is a
 // plan.Selector. A secret that belongs to a certificate has a media type; any
 // other is written as it is.
@@ -65,7 +60,7 @@ func (c content) text(b *budget.Budget, s store.Secret) ([]byte, error) {
 		return nil, plan.ErrNoPart
 	case s.Media == "":
 		return s.Value, nil
-	case s.Media == mediaPEM:
+	case s.Media == azurestore.PEM:
 		return c.fromPEM(s.Value)
 	}
 	return c.fromPFX(b, s.Value)

@@ -34,9 +34,10 @@ const (
 	encodingBase64 = "base64"
 )
 
-// named is the object as the Azure provider names it in errors.
+// named is the object as the Azure provider names it in errors, of which each
+// has it: what no object can be called is cut.
 func (e *entry) named() string {
-	return fmt.Sprintf("objectType:%s, objectName:%s, objectVersion:%s", e.ObjectType, e.ObjectName, e.ObjectVersion)
+	return fmt.Sprintf("objectType:%.40s, objectName:%.256s, objectVersion:%.80s", e.ObjectType, e.ObjectName, e.ObjectVersion)
 }
 
 // file is the path of the object's file, or of the folder of its files.

@@ -21,6 +21,9 @@ func (s selected) String() string { return s.key + " " + s.encoding }
 
 // Select implements plan.Selector.
 func (s selected) Select(b *budget.Budget, reply store.Secret) ([]byte, error) {
+	if err := b.Bytes(2 * len(reply.Value)); err != nil {
+		return nil, err
+	}
 	parsed, err := jsontext.Parse(b, reply.Value)
 	if err != nil {
 		return nil, err

@@ -77,6 +77,7 @@ func (s *secrets) History(ctx context.Context, ref store.Ref, limit int) ([]stor
 	var refs []store.Ref
 	a := v.call(ctx, r.project, "ListSecretVersions", func(ctx context.Context, as gax.CallOption) error {
 		refs = nil
+		begun := ref.Version == "" // the newest comes first
 		it := v.host.secrets.ListSecretVersions(ctx, &secretmanagerpb.ListSecretVersionsRequest{
 			Parent: r.parent() + "/secrets/" + r.object, PageSize: int32(limit), Filter: "state:ENABLED",
 		}, as)
@@ -89,12 +90,18 @@ func (s *secrets) History(ctx context.Context, ref store.Ref, limit int) ([]stor
 				return err
 			}
 			number := got.GetName()[strings.LastIndex(got.GetName(), "/")+1:]
+			if begun = begun || number == ref.Version; !begun {
+				continue
+			}
 			refs = append(refs, store.Ref{Name: ref.Name, Version: number})
 		}
 		return nil
 	})
 	if a != nil {
 		return nil, v.refused(ctx, a, r, need{"secretmanager.versions.list", "roles/secretmanager.viewer", "secret"})
+	}
+	if refs == nil && ref.Version != "" {
+		return nil, store.RefErrorf(store.NotFound, ref, "is no version that is enabled")
 	}
 	return refs, nil
 }

@@ -50,6 +50,7 @@ func checks() []check {
 		{"values print redacted and stand in no error", redaction},
 		{"fields that the kind does not have are refused", unsupported},
 		{"find is sorted, by prefix, and stops at its limit", find},
+		{"a history is newest first, from a version on, and stops at its limit", history},
 	}
 }
 
@@ -225,6 +226,41 @@ func unsupported(t testing.TB, h Harness) error {
 	long := store.Ref{Name: "n", Version: strings.Repeat("v", 1000), Type: strings.Repeat("t", 1000), Extra: strings.Repeat("e", 1000)}
 	if long.Size() < 3001 {
 		return fmt.Errorf("a ref of 3001 bytes counts as %d", long.Size())
+	}
+
+	return nil
+}
+
+func history(t testing.TB, h Harness) error {
+	o := h.Open(t, h.Identity)
+	if _, is := o.Store.(store.Historian); !is {
+		return nil
+	}
+	for n := 1; n <= 3; n++ {
+		h.Put(t, "past", fmt.Sprint("value ", n))
+	}
+
+	newest, err := o.History(t.Context(), store.Ref{Name: "past"}, 2)
+	if err != nil || len(newest) != 2 {
+		return fmt.Errorf("of three versions got %v and the error %v, want the two newest", newest, err)
+	}
+	from, err := o.History(t.Context(), newest[1], 9)
+	if err != nil || len(from) != 2 || from[0] != newest[1] {
+		return fmt.Errorf("from %v on got %v and the error %v, want it and the one before", newest[1], from, err)
+	}
+	got, err := o.Fetch(t.Context(), []store.Ref{newest[0], from[0], from[1]}, func(int, store.Secret) {})
+	if err != nil {
+		return fmt.Errorf("what a history names cannot be read: %w", err)
+	}
+	for i, s := range got {
+		if want := fmt.Sprint("value ", 3-i); string(s.Value) != want {
+			return fmt.Errorf("the version %d before the current one is %d bytes of something else than %q", i, len(s.Value), want)
+		}
+	}
+
+	gone := store.Ref{Name: "past", Version: "4711"}
+	if refs, err := o.History(t.Context(), gone, 2); store.ReasonOf(err) != store.NotFound {
+		return fmt.Errorf("from a version that is not there got %v and the error %v, want that it is missing", refs, err)
 	}
 
 	return nil

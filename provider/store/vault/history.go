@@ -39,11 +39,25 @@ func (o *opened) History(ctx context.Context, ref store.Ref, limit int) ([]store
 	}
 
 	numbers := readable(secret.Data["versions"])
+	if ref.Version != "" {
+		if numbers = from(numbers, ref.Version); numbers == nil {
+			return nil, store.RefErrorf(store.NotFound, ref, "is no version that can be read")
+		}
+	}
 	var refs []store.Ref
 	for _, n := range numbers[:min(len(numbers), limit)] {
 		refs = append(refs, store.Ref{Name: ref.Name, Type: ref.Type, Version: strconv.Itoa(n)})
 	}
 	return refs, nil
+}
+
+// from are the versions from one on; nil where it is none of them.
+func from(numbers []int, version string) []int {
+	at := slices.IndexFunc(numbers, func(n int) bool { return strconv.Itoa(n) == version })
+	if at < 0 {
+		return nil
+	}
+	return numbers[at:]
 }
 
 // readable are the numbers of versions that are neither deleted nor destroyed,
