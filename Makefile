@@ -35,6 +35,8 @@ unit: ## vet and test every package
 	@# compiler would keep both cores busy while tests wait for answers.
 	@test/tools/sops/build.sh >/dev/null
 	@test/tools/vault/build.sh >/dev/null
+	@command -v openssl >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends openssl; }
+	@command -v keytool >/dev/null || echo "left out here: what keytool reads of Java keystores (TestKeytoolReadsWhatIsWritten), for there is no JDK"
 	@go test -run '^$$' ./... >/dev/null
 	go test -timeout 10m ./...
 

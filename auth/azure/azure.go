@@ -7,7 +7,8 @@
 // contacts nobody but, where configuration does not say it, the Kubernetes API
 // server; Session.Token signs in, or hands out what a sign-in not long ago gave.
 // Authorities are never asked for discovery: what a cloud's are is known. Nothing
-// here logs, and no error quotes a token, a secret or an answer's body.
+// here logs, and no error quotes a token or a secret; of an answer only the
+// service's own sentence, on one line and cut (Sentence).
 package azure
 
 import (
