@@ -115,7 +115,7 @@ func (s *Server) addSecret(vaultName, name string, v Version) string {
 	defer s.mu.Unlock()
 	key := Secrets + "/" + name
 	old := s.vaults[vaultName].objects[key]
-	for _, o := range old { // two of one second are in order too
+	for _, o := range old { // a clock that went back makes none older
 		v.Created = max(v.Created, o.Created)
 	}
 	s.vaults[vaultName].objects[key] = append(slices.Clone(old), v)
